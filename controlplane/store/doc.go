@@ -6,4 +6,7 @@
 //
 // Reads never leave memory. Every write says which revision of the record it
 // expects, and loops and sessions add the fence that says who they are.
+//
+// The package itself holds no state and runs no goroutines; it imports model
+// alone, so that whoever uses a store links no etcd.
 package store

@@ -17,6 +17,8 @@ var (
 	// ErrUnavailable: the store could not be reached; nothing is known of the
 	// write.
 	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrInvalid: the batch itself is wrong (see Check); it never succeeds.
+	ErrInvalid = errors.New("the batch is not valid")
 	// ErrTooLarge: one batch has more writes than a transaction may have.
 	ErrTooLarge = errors.New("the batch has too many writes for one transaction")
 )
