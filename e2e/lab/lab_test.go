@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,18 +15,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
-
-// The test's own program is also what its containers and daemons run.
-func TestMain(m *testing.M) {
-	switch os.Getenv("LAB_TEST_PROGRAM") {
-	case "pause":
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-		defer stop()
-		<-ctx.Done()
-	case "":
-		os.Exit(m.Run())
-	}
-}
 
 func TestParseStatReadsNamesWithParentheses(t *testing.T) {
 	fields := strings.Repeat("7 ", 18)
@@ -229,33 +215,16 @@ func runContainer(t *testing.T, l *Lab, i int) {
 	t.Helper()
 	h := l.host(i)
 	rootfs := filepath.Join(l.config.DataDir, "rootfs")
-	if err := os.MkdirAll(rootfs, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	from, err := os.Open(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer from.Close()
-	to, err := os.OpenFile(filepath.Join(rootfs, "app"), os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(to, from); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Close(); err != nil {
-		t.Fatal(err)
+	build := exec.Command("go", "build", "-o", filepath.Join(rootfs, "pause"), "./testdata/pause")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the container's program: %v: %s", err, out)
 	}
 	// ctr itself runs on the host, as the agent would.
 	p, err := l.start(command{
 		name: h.Name + " ctr", path: "/usr/bin/ctr", log: l.log(h.Name + " ctr"),
-		args: []string{"-a", containerdSocket(l.state, h), "run", "-d", "--null-io", "--rootfs", "--env", "LAB_TEST_PROGRAM=pause",
-			rootfs, l.state.Name + h.Name, "/app"},
+		args: []string{"-a", containerdSocket(l.state, h), "run", "-d", "--null-io", "--rootfs",
+			rootfs, l.state.Name + h.Name, "/pause"},
 		enter: func() error { return enterHost(h.Init) },
 	})
 	if err != nil {
