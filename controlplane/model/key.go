@@ -30,6 +30,15 @@ const (
 	KindAuthority     Kind = "authority"        // AuthorityRecord; id is "root", cluster is empty
 )
 
+// Global says whether the kind's records belong to no cluster.
+func (k Kind) Global() bool {
+	switch k {
+	case KindCluster, KindFamily, KindDefinition, KindReplica, KindJoinToken, KindAuthority:
+		return true
+	}
+	return false
+}
+
 // Prefix is the etcd key under which all records stand.
 const Prefix = "/plimsoll/"
 

@@ -22,7 +22,7 @@ func Check(batch model.Batch) error {
 		switch {
 		case empty == nil:
 			return fmt.Errorf("write %s: no kind %q: %w", w.Key, w.Key.Kind, ErrInvalid)
-		case w.Key.ID == "" || strings.Contains(w.Key.Cluster, "/") || w.Key.Cluster == "-":
+		case w.Key.ID == "" || w.Key.Kind.Global() != (w.Key.Cluster == "") || w.Key.Cluster == "-" || strings.Contains(w.Key.Cluster, "/"):
 			return fmt.Errorf("write %s: not a record's key: %w", w.Key, ErrInvalid)
 		case w.Value != nil && w.Value.ProtoReflect().Descriptor() != empty.ProtoReflect().Descriptor():
 			return fmt.Errorf("write %s: a %s is no %s: %w", w.Key, name(w.Value), name(empty), ErrInvalid)
