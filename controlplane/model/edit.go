@@ -65,12 +65,24 @@ func (e *editor) task(c Change) {
 	put(e, KindTask, &e.s.tasks, key, row, row.Record == nil && row.Status == nil)
 	if old != nil && old.Record != nil {
 		e.index(key, old, row, true)
-		e.use(old, -1)
 	}
 	if row.Record != nil {
 		e.index(key, row, row, false)
+	}
+	if !sameUse(old, row) {
+		e.use(old, -1)
 		e.use(row, 1)
 	}
+}
+
+// sameUse says whether both take the same of the same host, or nothing: most
+// changes of a task are such, and leave its instance's row alone.
+func sameUse(a, b *Task) bool {
+	if a == nil || !a.Holds() || !b.Holds() {
+		return (a == nil || !a.Holds()) && !b.Holds()
+	}
+	return a.Record == b.Record || a.Record.GetCluster() == b.Record.GetCluster() &&
+		a.Record.GetInstance() == b.Record.GetInstance() && proto.Equal(a.Record.GetResources(), b.Record.GetResources())
 }
 
 // index puts the task into the indexes that old's fields name, or takes it out.
@@ -88,7 +100,7 @@ func (e *editor) index(key string, at, row *Task, remove bool) {
 
 // use adds what the task holds to its instance, or takes it away.
 func (e *editor) use(t *Task, sign int64) {
-	if !t.Holds() {
+	if t == nil || !t.Holds() {
 		return
 	}
 	key := t.Record.GetCluster() + "/" + t.Record.GetInstance()

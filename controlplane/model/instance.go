@@ -33,7 +33,9 @@ type Resources struct {
 	Memory int64 // MiB
 	GPUs   int64
 	Tasks  int
-	// Ports are the static host ports in use, sorted, each once.
+	// Ports are the static host ports in use, sorted. A port that two tasks claim
+	// (which no placement does) is there twice, so that it stays in use until
+	// both are gone.
 	Ports []Port
 }
 

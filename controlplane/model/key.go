@@ -66,7 +66,7 @@ func (k Key) String() string {
 func ParseKey(s string) (Key, error) {
 	rest, ok := strings.CutPrefix(s, Prefix)
 	parts := strings.SplitN(rest, "/", 3)
-	if !ok || len(parts) != 3 || parts[1] == "" || parts[2] == "" {
+	if !ok || len(parts) != 3 || parts[0] == "" || parts[1] == "" || parts[2] == "" {
 		return Key{}, fmt.Errorf("key %q is not %s<kind>/<cluster>/<id>", s, Prefix)
 	}
 	k := Key{Kind: Kind(parts[0]), Cluster: parts[1], ID: parts[2]}

@@ -48,7 +48,7 @@ func (r Resources) add(t *pb.TaskResources, sign int64) Resources {
 	for _, p := range t.GetHostPorts() {
 		at, found := slices.BinarySearchFunc(r.Ports, PortOf(p), ComparePorts)
 		switch {
-		case sign > 0 && !found:
+		case sign > 0:
 			r.Ports = slices.Insert(r.Ports, at, PortOf(p))
 		case sign < 0 && found:
 			r.Ports = slices.Delete(r.Ports, at, at+1)

@@ -2,6 +2,7 @@ package model
 
 import (
 	"iter"
+	"sync"
 
 	"github.com/tidwall/btree"
 )
@@ -43,10 +44,15 @@ func (t Table[T]) Prefix(prefix string) iter.Seq2[string, T] {
 	}
 }
 
+// copying guards what a copy writes into the tree that it is made from.
+var copying sync.Mutex
+
 // edit is a copy that may be changed until it is published.
 func (t Table[T]) edit() Table[T] {
 	if t.tree == nil {
 		return Table[T]{tree: btree.NewMap[string, T](0)}
 	}
+	copying.Lock()
+	defer copying.Unlock()
 	return Table[T]{tree: t.tree.Copy()}
 }
