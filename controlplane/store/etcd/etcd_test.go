@@ -249,7 +249,7 @@ func TestClientSocketServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{"unix://" + socket}, DialTimeout: 5 * time.Second})
+	c, err := Connect([]string{"unix://" + socket}, nil, logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
