@@ -15,6 +15,10 @@ func Wire(e protoreflect.Enum) string {
 	return wire(e.Descriptor().Values().ByNumber(e.Number()))
 }
 
+// Spelling is ECS's spelling of an enum's value, empty for the unset value and
+// for nil.
+func Spelling(v protoreflect.EnumValueDescriptor) string { return wire(v) }
+
 // Spellings lists how ECS spells the enum's values, in their order, without the
 // unset one.
 func Spellings(e protoreflect.EnumDescriptor) []string {
