@@ -1,0 +1,168 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/plimsoll-project/plimsoll/controlplane/leader"
+	"github.com/plimsoll-project/plimsoll/controlplane/store"
+	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
+)
+
+// leaderOnly are the calls whose records the leader alone writes.
+var leaderOnly = []string{
+	pb.EcsService_RunTask_FullMethodName,
+	pb.EcsService_StartTask_FullMethodName,
+	pb.EcsService_StopTask_FullMethodName,
+}
+
+// leaderWait is how long such a call waits for somebody to lead.
+const leaderWait = 10 * time.Second
+
+// term is what this replica knows of its leadership.
+type term struct {
+	mu    sync.Mutex
+	fence *store.Fence
+	since time.Time
+}
+
+func (t *term) set(f *store.Fence, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fence, t.since = f, now
+}
+
+// fences are the leader's, Unavailable if this replica does not lead.
+func (t *term) fences() ([]store.Fence, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fence == nil {
+		return nil, status.Error(codes.Unavailable, "this replica stopped leading: call again")
+	}
+	return []store.Fence{*t.fence}, nil
+}
+
+func (t *term) leads() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.fence != nil
+}
+
+// peers calls other replicas, as a server.
+type peers struct {
+	id      string
+	tls     *tls.Config
+	store   store.Store
+	elector *leader.Elector
+	term    *term
+
+	mu    sync.Mutex
+	conns map[string]*grpc.ClientConn
+}
+
+func (p *peers) dial(address string) (*grpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.conns[address]; c != nil {
+		return c, nil
+	}
+	c, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to replica %s: %w", address, err)
+	}
+	if p.conns == nil {
+		p.conns = map[string]*grpc.ClientConn{}
+	}
+	p.conns[address] = c
+	return c, nil
+}
+
+func (p *peers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+}
+
+// Logs asks the replica for a task's logs.
+func (p *peers) Logs(ctx context.Context, replica string, r *pb.GetTaskLogsRequest) (pb.AdminService_GetTaskLogsClient, error) {
+	row, ok := p.store.Snapshot().Replicas().Get(replica)
+	if !ok {
+		return nil, status.Errorf(codes.Unavailable, "replica %s, which holds the host's session, is gone: try again", replica)
+	}
+	c, err := p.dial(row.Value.GetAddress())
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	return pb.NewAdminServiceClient(c).GetTaskLogs(ctx, r)
+}
+
+// forward hands calls that only the leader may carry out to the leader.
+func (p *peers) forward(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if !slices.Contains(leaderOnly, info.FullMethod) || p.term.leads() {
+		return handler(ctx, req)
+	}
+	wait, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for {
+		changed := p.elector.Changed()
+		l, ok := p.elector.Leader()
+		switch {
+		case p.term.leads():
+			return handler(ctx, req)
+		case ok && l.Address != "" && l.ID != p.id:
+			return p.call(ctx, l.Address, info.FullMethod, req)
+		}
+		select {
+		case <-changed:
+		case <-time.After(20 * time.Millisecond):
+		case <-wait.Done():
+			return nil, status.Errorf(codes.Unavailable, "no control plane replica has led for %s: try again", leaderWait)
+		}
+	}
+}
+
+func (p *peers) call(ctx context.Context, address, method string, req any) (any, error) {
+	c, err := p.dial(address)
+	if err != nil {
+		return nil, status.Error(codes.Unavailable, err.Error())
+	}
+	answer, err := newAnswer(method)
+	if err != nil {
+		return nil, err
+	}
+	return answer, c.Invoke(ctx, method, req, answer)
+}
+
+// newAnswer makes the message that a method (/package.Service/Method) answers.
+func newAnswer(method string) (proto.Message, error) {
+	name := protoreflect.FullName(method[1:])
+	for i := len(name) - 1; i >= 0; i-- {
+		if name[i] == '/' {
+			name = name[:i] + "." + name[i+1:]
+			break
+		}
+	}
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "find method %s: %v", method, err)
+	}
+	m, err := protoregistry.GlobalTypes.FindMessageByName(d.(protoreflect.MethodDescriptor).Output().FullName())
+	if err != nil {
+		return nil, status.Errorf(codes.Internal, "find the answer of %s: %v", method, err)
+	}
+	return m.New().Interface(), nil
+}

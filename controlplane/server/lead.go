@@ -1,0 +1,52 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/plimsoll-project/plimsoll/controlplane/controller"
+	"github.com/plimsoll-project/plimsoll/controlplane/decide/liveness"
+	"github.com/plimsoll-project/plimsoll/controlplane/decide/placement"
+	"github.com/plimsoll-project/plimsoll/controlplane/decide/reconcile"
+	"github.com/plimsoll-project/plimsoll/controlplane/decide/retention"
+	"github.com/plimsoll-project/plimsoll/controlplane/model"
+	"github.com/plimsoll-project/plimsoll/controlplane/store"
+)
+
+// lead is the leader's work: the controllers, until the term ends.
+func (s *server) lead(ctx context.Context, fence store.Fence) error {
+	since := time.Now()
+	s.term.set(&fence, since)
+	defer s.term.set(nil, since)
+	s.cfg.Logger.Info("this replica leads", "replica", s.id)
+	one := func(name string, lock bool, plan func(*model.Snapshot, time.Time) model.Plan) *controller.Controller {
+		c := &controller.Controller{
+			Name: name, Store: s.store, Fences: []store.Fence{fence}, Plan: plan, Logger: s.cfg.Logger, Metrics: s.controlled,
+		}
+		if lock {
+			c.Lock = s.scheduler
+		}
+		return c
+	}
+	return controller.RunAll(ctx,
+		one("reconcile", true, func(snap *model.Snapshot, now time.Time) model.Plan {
+			return reconcile.Plan(snap, now, reconcile.Config{ProvingTime: s.cfg.ProvingTime})
+		}),
+		one("placement", true, func(snap *model.Snapshot, now time.Time) model.Plan {
+			var pending []*model.Task
+			for t := range snap.Unbound() {
+				pending = append(pending, t)
+			}
+			if len(pending) == 0 {
+				return model.Plan{}
+			}
+			return placement.Writes(snap, placement.Plan(snap, pending, placement.Config{}), now)
+		}),
+		one("liveness", false, func(snap *model.Snapshot, now time.Time) model.Plan {
+			return liveness.Plan(snap, now, liveness.Config{LossTimeout: s.cfg.InstanceLossTimeout, TermStartedAt: since})
+		}),
+		one("retention", false, func(snap *model.Snapshot, now time.Time) model.Plan {
+			return retention.Plan(snap, now, retention.Config{Tasks: s.cfg.TaskRetention})
+		}),
+	)
+}
