@@ -1,5 +1,6 @@
-// Command sampleimage builds the sample application's image: `sampleimage
-// -version 1 -o FILE`.
+// Command sampleimage builds the sample image into a file: a tar archive that is
+// an OCI layout, which `plim image push` takes. It owns no state and runs no
+// goroutines.
 package main
 
 import (
@@ -7,15 +8,23 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/plimsoll-project/plimsoll/e2e/sample"
 )
 
 func main() {
-	version := flag.String("version", "1", "version that the application says it is")
-	out := flag.String("o", "sample.tar", "file to write")
+	version := flag.String("version", "1", "what the server says it is, and the image's tag")
+	out := flag.String("o", "", "file to write (required)")
+	busybox := flag.String("busybox", "", "static busybox of this machine's that gives the image a shell")
 	flag.Parse()
-	if err := sample.Build(context.Background(), *version, *out); err != nil {
+	if *out == "" || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := (sample.Image{Version: *version, Busybox: *busybox}).Build(ctx, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "sampleimage:", err)
 		os.Exit(1)
 	}
