@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -85,13 +86,14 @@ func (o *devOptions) devCheck() error {
 	if o.config.BinDir, err = programs(); err != nil {
 		return err
 	}
-	if _, err := lab.CheckMachine(o.config.BinDir); err != nil {
-		return err
-	}
 	if s, err := lab.Load(abs); err == nil && s.Supervisor.Alive() {
 		return hint(fmt.Errorf("%s: %w", abs, lab.ErrRunning), `stop it with "sudo plim dev stop%s", or give another --data-dir and other ports`, dataDirFlag(abs))
 	}
-	return nil
+	err = lab.Check(o.config)
+	if errors.Is(err, lab.ErrPortTaken) {
+		return hint(err, "choose others with --port, --registry-port and --metrics-port; 0 takes a free one")
+	}
+	return err
 }
 
 // dataDirFlag is what a command for this data directory needs, if anything.
@@ -110,9 +112,7 @@ func (a *app) devRun(ctx context.Context, o *devOptions) error {
 	o.config.Logger = slog.New(slog.NewTextHandler(a.err, nil))
 	o.config.Progress = func(s string) { a.say("plim dev: %s", s) }
 	l, err := lab.Start(ctx, o.config)
-	if errors.Is(err, lab.ErrPortTaken) {
-		return hint(err, "choose others with --port, --registry-port and --metrics-port; 0 takes a free one")
-	} else if err != nil {
+	if err != nil {
 		return err
 	}
 	err = exportCredentials(l.State(), a.getenv)
@@ -205,7 +205,7 @@ func (a *app) devDetach(ctx context.Context, o *devOptions) error {
 	for {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the cluster did not start (%v): %s", err, oneLine(lab.Tail(logPath, 6)))
+			return fmt.Errorf("the cluster did not start (%v): %s", err, strings.TrimPrefix(lab.Tail(logPath, 1), "plim: "))
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), cmd.Process.Signal(syscall.SIGTERM), <-ended)
 		case <-ticker.C:

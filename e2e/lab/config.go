@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -42,6 +43,17 @@ type Config struct {
 	// Progress is told what happens, in words for a person; may be nil.
 	Progress func(string)
 	Logger   *slog.Logger
+}
+
+// Check says whether Start could begin: the configuration is right, the ports
+// are free, the machine has what hosts need. It changes nothing.
+func Check(c Config) error {
+	c, err := c.complete()
+	if err != nil {
+		return err
+	}
+	_, err = CheckMachine(c.BinDir)
+	return err
 }
 
 // complete checks c and fills its defaults.
@@ -90,7 +102,7 @@ func NameFor(dataDir string) string {
 }
 
 // ErrPortTaken is the class of errors about ports that something listens on.
-var ErrPortTaken = errors.New("port is taken")
+var ErrPortTaken = errors.New("something else listens there")
 
 // ports checks that the ports are free, and chooses those that are 0.
 func (c *Config) ports() error {
@@ -99,8 +111,10 @@ func (c *Config) ports() error {
 		port *int
 	}{{"API", &c.APIPort}, {"registry", &c.RegistryPort}, {"metrics", &c.MetricsPort}} {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", *p.port))
-		if err != nil {
-			return fmt.Errorf("%s port %d: %w: %w", p.what, *p.port, ErrPortTaken, err)
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s port %d: %w", p.what, *p.port, err)
+		} else if err != nil {
+			return fmt.Errorf("%s port %d on 127.0.0.1: %w", p.what, *p.port, ErrPortTaken)
 		}
 		// Held until all are chosen, so that no port is chosen twice.
 		defer l.Close()
