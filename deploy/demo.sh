@@ -106,7 +106,7 @@ all_answer() {
   for address in $(addresses); do
     answer=$(ask "$address") || fail "the task at $address does not answer"
     echo "$address: $answer"
-    grep -q "\"\?version\"\?[:= ]*\"\?$1\b" <<<"$answer" || fail "the task at $address does not answer with version $1"
+    grep -qw "version $1" <<<"$answer" || fail "the task at $address does not answer with version $1"
     n=$((n + 1))
   done
   [ "$n" = 3 ] || fail "$n of 3 tasks answer"
@@ -119,7 +119,7 @@ tasks() { plim task ls --service web | awk 'NR > 1 { print $1 }' | sort; }
 # replaced OLD: waits until the task is gone and three others run.
 replaced() {
   local deadline=$((SECONDS + 60))
-  until [ "$(running)" = 3 ] && ! tasks | grep -q "$1"; do
+  until [[ $(running) = 3 && $(tasks) != *$1* ]]; do
     [ "$SECONDS" -lt "$deadline" ] || fail "task $1 was not replaced within a minute"
     sleep 0.2
   done
@@ -128,7 +128,7 @@ replaced() {
 step "A container is killed with SIGKILL"
 victim=$(tasks | head -n 1)
 pid=
-for environ in $("${root[@]}" grep -lsa "PLIMSOLL_TASK_ARN=[^[:cntrl:]]*$victim" /proc/[0-9]*/environ); do
+for environ in $("${root[@]}" grep -lsz "^PLIMSOLL_TASK_ARN=.*$victim" /proc/[0-9]*/environ); do
   pid=$(basename "$(dirname "$environ")")
 done
 [ -n "$pid" ] || fail "no process of task $victim was found"

@@ -56,7 +56,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 func (a *app) root() *cobra.Command {
 	c := group("plim", "Plimsoll: Amazon ECS that you run yourself",
 		a.clusterCommand(), a.taskdefCommand(), a.runCommand(), a.serviceCommand(), a.taskCommand(),
-		a.instanceCommand(), a.tokenCommand(), a.devCommand(), a.versionCommand())
+		a.instanceCommand(), a.imageCommand(), a.tokenCommand(), a.devCommand(), a.versionCommand())
 	c.Long = `Plimsoll: Amazon ECS that you run yourself.
 
   sudo plim dev --nodes 3 --detach     a cluster on this machine
