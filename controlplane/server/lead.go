@@ -30,7 +30,7 @@ func (s *server) lead(ctx context.Context, fence store.Fence) error {
 	}
 	return controller.RunAll(ctx,
 		one("reconcile", true, func(snap *model.Snapshot, now time.Time) model.Plan {
-			return reconcile.Plan(snap, now, reconcile.Config{ProvingTime: s.cfg.ProvingTime})
+			return reconcile.Plan(snap, now, reconcile.Config{ProvingTime: s.cfg.ProvingTime, Check: check})
 		}),
 		one("placement", true, func(snap *model.Snapshot, now time.Time) model.Plan {
 			var pending []*model.Task
@@ -49,4 +49,12 @@ func (s *server) lead(ctx context.Context, fence store.Fence) error {
 			return retention.Plan(snap, now, retention.Config{Tasks: s.cfg.TaskRetention})
 		}),
 	)
+}
+
+// check is why a task cannot run on an instance, empty if it can.
+func check(s *model.Snapshot, t *model.Task, instance string) string {
+	if f := placement.Check(s, t, instance); f != nil {
+		return f.Reason
+	}
+	return ""
 }

@@ -373,8 +373,13 @@ type DeploymentState struct {
 	Steady bool `protobuf:"varint,8,opt,name=steady,proto3" json:"steady,omitempty"`
 	// Ids of stopped tasks counted at exactly failures_counted_until.
 	FailuresCounted []string `protobuf:"bytes,9,rep,name=failures_counted,json=failuresCounted,proto3" json:"failures_counted,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The task definition of the last deployment that completed before this one:
+	// what the circuit breaker returns to.
+	RollbackTaskDefinition string `protobuf:"bytes,10,opt,name=rollback_task_definition,json=rollbackTaskDefinition,proto3" json:"rollback_task_definition,omitempty"`
+	// When a task of the deployment last failed.
+	FailedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DeploymentState) Reset() {
@@ -466,6 +471,20 @@ func (x *DeploymentState) GetSteady() bool {
 func (x *DeploymentState) GetFailuresCounted() []string {
 	if x != nil {
 		return x.FailuresCounted
+	}
+	return nil
+}
+
+func (x *DeploymentState) GetRollbackTaskDefinition() string {
+	if x != nil {
+		return x.RollbackTaskDefinition
+	}
+	return ""
+}
+
+func (x *DeploymentState) GetFailedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailedAt
 	}
 	return nil
 }
@@ -1482,7 +1501,7 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x03(\v2\x19.plimsoll.v1.ServiceEventR\x06events\x12\x1a\n" +
 	"\binactive\x18\x05 \x01(\bR\binactive\x12<\n" +
 	"\x1areported_placement_failure\x18\x06 \x01(\tR\x18reportedPlacementFailure\x12]\n" +
-	"\x1dreported_placement_failure_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x1areportedPlacementFailureAt\"\xb4\x03\n" +
+	"\x1dreported_placement_failure_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x1areportedPlacementFailureAt\"\xa7\x04\n" +
 	"\x0fDeploymentState\x127\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2\x17.plimsoll.v1.DeploymentR\n" +
@@ -1494,7 +1513,10 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x16failures_counted_until\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x14failuresCountedUntil\x12\x1c\n" +
 	"\tcompleted\x18\a \x01(\bR\tcompleted\x12\x16\n" +
 	"\x06steady\x18\b \x01(\bR\x06steady\x12)\n" +
-	"\x10failures_counted\x18\t \x03(\tR\x0ffailuresCounted\"\xbf\x05\n" +
+	"\x10failures_counted\x18\t \x03(\tR\x0ffailuresCounted\x128\n" +
+	"\x18rollback_task_definition\x18\n" +
+	" \x01(\tR\x16rollbackTaskDefinition\x127\n" +
+	"\tfailed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAt\"\xbf\x05\n" +
 	"\n" +
 	"TaskRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x0e\n" +
@@ -1654,36 +1676,37 @@ var file_plimsoll_v1_record_proto_depIdxs = []int32{
 	23, // 8: plimsoll.v1.DeploymentState.deployment:type_name -> plimsoll.v1.Deployment
 	21, // 9: plimsoll.v1.DeploymentState.throttled_until:type_name -> google.protobuf.Timestamp
 	21, // 10: plimsoll.v1.DeploymentState.failures_counted_until:type_name -> google.protobuf.Timestamp
-	24, // 11: plimsoll.v1.TaskRecord.task:type_name -> plimsoll.v1.Task
-	7,  // 12: plimsoll.v1.TaskRecord.resources:type_name -> plimsoll.v1.TaskResources
-	25, // 13: plimsoll.v1.TaskRecord.placement_constraints:type_name -> plimsoll.v1.PlacementConstraint
-	26, // 14: plimsoll.v1.TaskRecord.placement_strategy:type_name -> plimsoll.v1.PlacementStrategy
-	27, // 15: plimsoll.v1.TaskRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
-	21, // 16: plimsoll.v1.TaskRecord.stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 17: plimsoll.v1.TaskRecord.stopping_at:type_name -> google.protobuf.Timestamp
-	8,  // 18: plimsoll.v1.TaskResources.host_ports:type_name -> plimsoll.v1.HostPort
-	28, // 19: plimsoll.v1.HostPort.protocol:type_name -> plimsoll.v1.TransportProtocol
-	29, // 20: plimsoll.v1.TaskStatusRecord.containers:type_name -> plimsoll.v1.Container
-	30, // 21: plimsoll.v1.TaskStatusRecord.health_status:type_name -> plimsoll.v1.HealthStatus
-	21, // 22: plimsoll.v1.TaskStatusRecord.pull_started_at:type_name -> google.protobuf.Timestamp
-	21, // 23: plimsoll.v1.TaskStatusRecord.pull_stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 24: plimsoll.v1.TaskStatusRecord.started_at:type_name -> google.protobuf.Timestamp
-	21, // 25: plimsoll.v1.TaskStatusRecord.stopping_at:type_name -> google.protobuf.Timestamp
-	21, // 26: plimsoll.v1.TaskStatusRecord.execution_stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 27: plimsoll.v1.TaskStatusRecord.stopped_at:type_name -> google.protobuf.Timestamp
-	27, // 28: plimsoll.v1.TaskStatusRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
-	31, // 29: plimsoll.v1.TaskStatusRecord.attachments:type_name -> plimsoll.v1.Attachment
-	32, // 30: plimsoll.v1.ContainerInstanceRecord.instance:type_name -> plimsoll.v1.ContainerInstance
-	33, // 31: plimsoll.v1.ContainerInstanceStateRecord.attributes:type_name -> plimsoll.v1.Attribute
-	19, // 32: plimsoll.v1.ContainerInstanceStateRecord.tags:type_name -> plimsoll.v1.Tag
-	21, // 33: plimsoll.v1.SessionRecord.changed_at:type_name -> google.protobuf.Timestamp
-	21, // 34: plimsoll.v1.InstanceLivenessRecord.unreachable_since:type_name -> google.protobuf.Timestamp
-	21, // 35: plimsoll.v1.JoinTokenRecord.expires_at:type_name -> google.protobuf.Timestamp
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	21, // 11: plimsoll.v1.DeploymentState.failed_at:type_name -> google.protobuf.Timestamp
+	24, // 12: plimsoll.v1.TaskRecord.task:type_name -> plimsoll.v1.Task
+	7,  // 13: plimsoll.v1.TaskRecord.resources:type_name -> plimsoll.v1.TaskResources
+	25, // 14: plimsoll.v1.TaskRecord.placement_constraints:type_name -> plimsoll.v1.PlacementConstraint
+	26, // 15: plimsoll.v1.TaskRecord.placement_strategy:type_name -> plimsoll.v1.PlacementStrategy
+	27, // 16: plimsoll.v1.TaskRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
+	21, // 17: plimsoll.v1.TaskRecord.stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 18: plimsoll.v1.TaskRecord.stopping_at:type_name -> google.protobuf.Timestamp
+	8,  // 19: plimsoll.v1.TaskResources.host_ports:type_name -> plimsoll.v1.HostPort
+	28, // 20: plimsoll.v1.HostPort.protocol:type_name -> plimsoll.v1.TransportProtocol
+	29, // 21: plimsoll.v1.TaskStatusRecord.containers:type_name -> plimsoll.v1.Container
+	30, // 22: plimsoll.v1.TaskStatusRecord.health_status:type_name -> plimsoll.v1.HealthStatus
+	21, // 23: plimsoll.v1.TaskStatusRecord.pull_started_at:type_name -> google.protobuf.Timestamp
+	21, // 24: plimsoll.v1.TaskStatusRecord.pull_stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 25: plimsoll.v1.TaskStatusRecord.started_at:type_name -> google.protobuf.Timestamp
+	21, // 26: plimsoll.v1.TaskStatusRecord.stopping_at:type_name -> google.protobuf.Timestamp
+	21, // 27: plimsoll.v1.TaskStatusRecord.execution_stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 28: plimsoll.v1.TaskStatusRecord.stopped_at:type_name -> google.protobuf.Timestamp
+	27, // 29: plimsoll.v1.TaskStatusRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
+	31, // 30: plimsoll.v1.TaskStatusRecord.attachments:type_name -> plimsoll.v1.Attachment
+	32, // 31: plimsoll.v1.ContainerInstanceRecord.instance:type_name -> plimsoll.v1.ContainerInstance
+	33, // 32: plimsoll.v1.ContainerInstanceStateRecord.attributes:type_name -> plimsoll.v1.Attribute
+	19, // 33: plimsoll.v1.ContainerInstanceStateRecord.tags:type_name -> plimsoll.v1.Tag
+	21, // 34: plimsoll.v1.SessionRecord.changed_at:type_name -> google.protobuf.Timestamp
+	21, // 35: plimsoll.v1.InstanceLivenessRecord.unreachable_since:type_name -> google.protobuf.Timestamp
+	21, // 36: plimsoll.v1.JoinTokenRecord.expires_at:type_name -> google.protobuf.Timestamp
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_plimsoll_v1_record_proto_init() }

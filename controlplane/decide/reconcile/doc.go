@@ -1,0 +1,31 @@
+// Package reconcile keeps services at their desired count and carries their
+// deployments out: Plan compares what users asked for with the tasks that there
+// are, and answers which tasks to create and to stop, and what to tell of it.
+//
+// # Terms
+//
+// A task is alive until it has stopped. It is wanted while its desired status is
+// RUNNING, and leaving after that. The primary deployment is what the service
+// is to become; a task is stale if it is of an older deployment or on a host
+// that is draining. D is the desired count, minimum is minimumHealthyPercent of D
+// rounded up, maximum is maximumPercent of D rounded down.
+//
+// # Rules of a rolling update
+//
+//   - Wanted tasks never exceed the maximum by a start, and healthy ones never
+//     fall below the minimum by a stop.
+//   - A stale task is stopped when a healthy primary one has taken its place, or
+//     when there is no room to start one without that.
+//   - A task without a health check is healthy at once if its deployment is
+//     proven: one of its tasks has run for the proving time, and none failed
+//     since. Else it must have run for the proving time itself.
+//   - Tasks that stop by themselves are failures. From the fourth in a row on, of
+//     tasks that ran for less than ten seconds, starts are delayed, twice as
+//     long each time, up to 15 minutes; a new deployment starts afresh.
+//   - The circuit breaker counts every failure of a rollout.
+//
+// Ids of tasks are hashes of the service, the deployment and a number that is
+// stored with them, so that a plan applied twice creates nothing twice.
+//
+// It is pure, and knows nothing of placement but what Config.Check answers.
+package reconcile
