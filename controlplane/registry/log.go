@@ -34,7 +34,7 @@ func (hook) Levels() []logrus.Level { return logrus.AllLevels }
 
 // Fire implements logrus.Hook.
 func (hook) Fire(e *logrus.Entry) error {
-	logger.Load().Debug("registry library", "text", e.Message, "level", e.Level.String())
+	logger.Load().Debug("registry library", "text", e.Message, "level", e.Level.String(), "fields", e.Data)
 	return nil
 }
 
