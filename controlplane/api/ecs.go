@@ -42,8 +42,8 @@ type Config struct {
 
 // API implements EcsService. Its methods are safe for concurrent use.
 type API struct {
-	pb.UnimplementedEcsServiceServer
-	cfg Config
+	pb.UnsafeEcsServiceServer // every method is here, or this does not compile
+	cfg                       Config
 }
 
 var _ pb.EcsServiceServer = (*API)(nil)

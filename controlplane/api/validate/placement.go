@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/plimsoll-project/plimsoll/controlplane/decide/query"
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 )
 
@@ -11,7 +12,6 @@ import (
 const (
 	maxConstraints = 10
 	maxStrategies  = 5
-	maxExpression  = 2000 // characters
 )
 
 func (p *problems) constraints(constraints []*pb.PlacementConstraint) {
@@ -35,11 +35,10 @@ func (p *problems) constraints(constraints []*pb.PlacementConstraint) {
 }
 
 func (p *problems) expression(at, e string) {
-	switch {
-	case strings.TrimSpace(e) == "":
+	if strings.TrimSpace(e) == "" {
 		p.add(at, "required: give an expression such as \"attribute:rack == a\"")
-	case len(e) > maxExpression:
-		p.add(at, "it has %d characters: at most %d are allowed", len(e), maxExpression)
+	} else if _, err := query.Parse(e); err != nil {
+		p.add(at, "it is not in the cluster query language: %s", err)
 	}
 }
 
