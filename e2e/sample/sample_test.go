@@ -1,6 +1,7 @@
 package sample
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -51,5 +53,55 @@ func TestBuildIsReproducibleAndReadableAsBothFormats(t *testing.T) {
 func TestBuildSaysWhatFailed(t *testing.T) {
 	if err := Build(t.Context(), "1", filepath.Join(t.TempDir(), "no", "such", "dir.tar")); err == nil || !strings.Contains(err.Error(), "dir.tar") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestVersionsShareTheirBaseWithAShell(t *testing.T) {
+	dir := t.TempDir()
+	busybox := filepath.Join(dir, "busybox")
+	if err := os.WriteFile(busybox, []byte("a program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var first []v1.Layer
+	for _, version := range []string{"1", "2"} {
+		out := filepath.Join(dir, version+".tar")
+		if err := (Image{Version: version, Busybox: busybox}).Build(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		image, err := tarball.ImageFromPath(out, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := image.Layers()
+		if err != nil || len(layers) != 2 {
+			t.Fatalf("%d layers, %v", len(layers), err)
+		}
+		if first == nil {
+			first = layers
+			continue
+		}
+		for i, same := range []bool{true, false} {
+			a, _ := first[i].Digest()
+			b, _ := layers[i].Digest()
+			if (a == b) != same {
+				t.Errorf("layer %d: %s and %s", i, a, b)
+			}
+		}
+	}
+	r, err := first[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	files := map[string]string{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		files[h.Name] = h.Linkname
+	}
+	if files["bin/sh"] != "busybox" || files["bin/awk"] != "busybox" {
+		t.Errorf("files are %v", files)
 	}
 }

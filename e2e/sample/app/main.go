@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -66,10 +67,14 @@ func run(o options, s *server) (int, error) {
 	if o.exitAfter > 0 {
 		over = time.After(o.exitAfter)
 	}
-	h := &http.Server{Addr: o.listen, Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
+	listener, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return 0, err
+	}
+	h := &http.Server{Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
-	go func() { ended <- h.ListenAndServe() }()
-	log.Printf("version %s serves on %s", s.version, o.listen)
+	go func() { ended <- h.Serve(listener) }()
+	log.Printf("version %s serves on %s", s.version, listener.Addr())
 	select {
 	case err := <-ended:
 		return 0, err
