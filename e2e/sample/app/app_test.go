@@ -114,6 +114,7 @@ func TestSIGTERM(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(func() { _ = cmd.Process.Kill() }) // If it did not end by itself.
 			lines := bufio.NewScanner(out)
 			if !lines.Scan() || !strings.Contains(lines.Text(), "version 8 serves") {
 				t.Errorf("it says %q %s", lines.Text(), &errs)
