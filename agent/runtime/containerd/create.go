@@ -3,9 +3,11 @@ package containerd
 import (
 	"context"
 	"fmt"
-	"maps"
-	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
@@ -22,6 +24,8 @@ import (
 const (
 	labelStarted    = "plimsoll/started"
 	labelStopSignal = "plimsoll/stop-signal"
+	// labelEmpty names the labels without a value, which containerd forgets.
+	labelEmpty = "plimsoll/empty-labels"
 )
 
 // Create implements runtime.Runtime.
@@ -99,11 +103,18 @@ func (r *Runtime) record(ctx context.Context, i *image, spec runtime.Spec) (cont
 	if err != nil {
 		return containers.Container{}, fmt.Errorf("encode specification: %w", err)
 	}
-	labels := maps.Clone(spec.Labels)
-	if i.stopSignal != int(syscall.SIGTERM) {
-		if labels == nil {
-			labels = map[string]string{}
+	labels := make(map[string]string, len(spec.Labels)+1)
+	var empty []string
+	for k, v := range spec.Labels {
+		if labels[k] = v; v == "" {
+			empty = append(empty, k)
 		}
+	}
+	if len(empty) > 0 {
+		slices.Sort(empty)
+		labels[labelEmpty] = strings.Join(empty, "\n")
+	}
+	if i.stopSignal != int(syscall.SIGTERM) {
 		labels[labelStopSignal] = strconv.Itoa(i.stopSignal)
 	}
 	return containers.Container{
@@ -131,14 +142,37 @@ func (r *Runtime) createTask(ctx context.Context, i *image, spec runtime.Spec) (
 		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	if spec.LogPath != "" {
-		log := (&url.URL{Scheme: "file", Path: spec.LogPath}).String()
-		request.Stdout, request.Stderr = log, log
+		if request.Stdout, request.Stderr, err = openLog(spec.LogPath); err != nil {
+			return 0, err
+		}
 	}
 	created, err := r.tasks.Create(ctx, request)
 	if err != nil {
 		return 0, errgrpc.ToNative(err)
 	}
 	return created.Pid, nil
+}
+
+// openLog makes the log file and answers its name as the shim is given it: twice,
+// and not alike. The shim opens a plain path for append. Of a file:// URI, or of
+// one name given twice, it closes the file when stdout ends, and loses what
+// stderr still has (containerd 1.6 and 2.4).
+func openLog(name string) (stdout, stderr string, err error) {
+	dir, base := filepath.Split(filepath.Clean(name))
+	if !filepath.IsAbs(dir) {
+		return "", "", fmt.Errorf("open log: %s is not an absolute path", name)
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", "", fmt.Errorf("open log: %w", err)
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	if err != nil {
+		return "", "", fmt.Errorf("open log: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return "", "", fmt.Errorf("open log: %w", err)
+	}
+	return dir + base, dir + "./" + base, nil
 }
 
 // Start implements runtime.Runtime.

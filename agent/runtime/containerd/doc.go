@@ -10,7 +10,8 @@
 // the next Create of its name. With that label and no task the process is gone
 // without a trace (its shim was killed, the host restarted): it is Stopped with 137.
 //
-// The shim writes stdout and stderr to the log file by itself, opened for append.
+// The shim writes stdout and stderr to the log file by itself, opened for append
+// twice, so that the file may be truncated or have its head freed meanwhile.
 // Each stream keeps its order; lines written to both within microseconds may
 // swap, as they are two pipes.
 //

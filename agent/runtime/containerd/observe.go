@@ -146,14 +146,20 @@ func answer(record containers.Container) runtime.Container {
 	if n, err := strconv.Atoi(record.Labels[labelStopSignal]); err == nil {
 		c.StopSignal = n
 	}
+	labels := make(map[string]string, len(record.Labels))
 	for k, v := range record.Labels {
-		if k == labelStarted || k == labelStopSignal {
-			continue
+		switch k {
+		case labelStarted, labelStopSignal:
+		case labelEmpty:
+			for name := range strings.SplitSeq(v, "\n") {
+				labels[name] = ""
+			}
+		default:
+			labels[k] = v
 		}
-		if c.Labels == nil {
-			c.Labels = make(map[string]string, len(record.Labels))
-		}
-		c.Labels[k] = v
+	}
+	if len(labels) > 0 {
+		c.Labels = labels
 	}
 	return c
 }
