@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -83,14 +84,17 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 // removeTask kills the process and deletes its task; gone says that there was
 // no task, so that nobody has looked after its processes.
 func (r *Runtime) removeTask(ctx context.Context, id string) (gone bool, err error) {
-	// Most have exited: deleting is the first thing to try.
-	_, err = r.tasks.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
-	if err = errgrpc.ToNative(err); err == nil || errdefs.IsNotFound(err) {
-		return err != nil, nil
+	state, err := r.tasks.Get(ctx, &tasks.GetRequest{ContainerID: id})
+	switch err = errgrpc.ToNative(err); {
+	case errdefs.IsNotFound(err):
+		return true, nil
+	case err != nil && ctx.Err() != nil:
+		return false, fmt.Errorf("ask for task: %w", err)
+	case err == nil && state.Process.Status == tasktypes.Status_STOPPED:
+		return r.deleteTask(ctx, id)
 	}
-	if ctx.Err() != nil {
-		return false, fmt.Errorf("delete task: %w", err)
-	}
+	// To delete what was never started without killing it takes the shim two
+	// seconds.
 	if err := r.kill(ctx, id, int(syscall.SIGKILL), true); err != nil && !errdefs.IsNotFound(err) {
 		r.log.Warn("kill before removal failed", "container", id, "err", err)
 	}
@@ -99,6 +103,10 @@ func (r *Runtime) removeTask(ctx context.Context, id string) (gone bool, err err
 	if _, err := r.tasks.Wait(bounded, &tasks.WaitRequest{ContainerID: id}); err != nil && !errdefs.IsNotFound(errgrpc.ToNative(err)) {
 		r.log.Warn("wait before removal failed", "container", id, "err", err)
 	}
+	return r.deleteTask(ctx, id)
+}
+
+func (r *Runtime) deleteTask(ctx context.Context, id string) (gone bool, err error) {
 	_, err = r.tasks.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
 	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
 		return false, fmt.Errorf("delete task: %w", err)
