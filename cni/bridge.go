@@ -218,6 +218,32 @@ func (b *Bridge) Add(ctx context.Context, task string, ports []PortMapping) (Att
 	if err != nil {
 		return Attachment{}, err
 	}
+	return b.make(ctx, r)
+}
+
+// Isolate gives the task a namespace with loopback alone; see Network.
+func (b *Bridge) Isolate(ctx context.Context, task string) (Attachment, error) {
+	if a, ok := b.Get(task); ok {
+		return a, nil
+	}
+	r := &record{Task: task, Attachment: Attachment{NetNS: filepath.Join(b.cfg.NetNSDir, task)}}
+	b.mu.Lock()
+	if _, ok := b.tasks[task]; ok {
+		b.mu.Unlock()
+		return Attachment{}, fmt.Errorf("network of %s is being made already", task)
+	}
+	b.tasks[task] = r
+	b.mu.Unlock()
+	if err := b.save(r); err != nil {
+		b.forget(r)
+		return Attachment{}, err
+	}
+	return b.make(ctx, r)
+}
+
+// make builds what was reserved, or gives it back.
+func (b *Bridge) make(ctx context.Context, r *record) (Attachment, error) {
+	task := r.Task
 	if err := b.build(ctx, r); err != nil {
 		cleanup := context.WithoutCancel(ctx)
 		return Attachment{}, errors.Join(fmt.Errorf("network of %s: %w", task, err), b.Delete(cleanup, task))
@@ -281,6 +307,9 @@ func (b *Bridge) build(ctx context.Context, r *record) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !r.Attachment.Address.IsValid() {
+		return loopback(ns)
+	}
 	if err := b.connect(r, ns); err != nil {
 		return err
 	}
@@ -307,7 +336,7 @@ func (b *Bridge) connect(r *record, ns *os.File) error {
 	if err := b.nl.LinkSetUp(host); err != nil {
 		return fmt.Errorf("bring %s up: %w", veth.Name, err)
 	}
-	return inside(ns, r.Attachment, b.cfg.MTU)
+	return inside(ns, r.Attachment)
 }
 
 // Delete removes the task's network; see Network.

@@ -12,6 +12,9 @@ type Network interface {
 	// ports. It is idempotent: for a task that has all of it, it answers what
 	// there is. What a failed Add made is removed again.
 	Add(ctx context.Context, task string, ports []PortMapping) (Attachment, error)
+	// Isolate gives the task a network namespace with loopback alone. Otherwise it
+	// is as Add.
+	Isolate(ctx context.Context, task string) (Attachment, error)
 	// Delete removes everything that Add made; a task that has nothing is no
 	// error.
 	Delete(ctx context.Context, task string) error

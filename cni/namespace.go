@@ -64,20 +64,37 @@ func removeNamespace(path string) error {
 	return nil
 }
 
-// inside sets the task's end of the pair up, through a socket that is opened in
-// the namespace: no thread has to stay there.
-func inside(ns *os.File, a Attachment, _ int) error {
+// loopback brings lo up in the namespace.
+func loopback(ns *os.File) error {
 	nl, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink in the namespace: %w", err)
 	}
 	defer nl.Close()
-	lo, err := nl.LinkByName("lo")
+	return up(nl, "lo")
+}
+
+func up(nl *netlink.Handle, name string) error {
+	link, err := nl.LinkByName(name)
 	if err != nil {
-		return fmt.Errorf("find lo: %w", err)
+		return fmt.Errorf("find %s: %w", name, err)
 	}
-	if err := nl.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
+	if err := nl.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring %s up: %w", name, err)
+	}
+	return nil
+}
+
+// inside sets the task's end of the pair up, through a socket that is opened in
+// the namespace: no thread has to stay there.
+func inside(ns *os.File, a Attachment) error {
+	nl, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink in the namespace: %w", err)
+	}
+	defer nl.Close()
+	if err := up(nl, "lo"); err != nil {
+		return err
 	}
 	eth, err := nl.LinkByName("eth0")
 	if err != nil {

@@ -60,7 +60,7 @@ func (b *Bridge) recover() error {
 	}
 	b.pool.last = b.highest()
 	for _, r := range b.records() {
-		if r.Ready && isNamespace(r.Attachment.NetNS) && b.hasLink(vethName(r.Task)) {
+		if r.Ready && isNamespace(r.Attachment.NetNS) && (!r.Attachment.Address.IsValid() || b.hasLink(vethName(r.Task))) {
 			// The table may be new.
 			if err := b.nft.add(r.Attachment); err != nil {
 				return err

@@ -53,7 +53,7 @@ func under(path string, roots ...string) bool {
 // docs/architecture.md.
 func TestImportsPointDownward(t *testing.T) {
 	etcdClient := []string{"controlplane/store/etcd", "controlplane/leader", "controlplane/server", "e2e"}
-	containerd := []string{"agent/runtime/containerd", "agent/runtime/runtimetest", "agent/images", "agent/agent", "cmd/plim-agent", "e2e"}
+	containerd := []string{"agent/runtime/containerd", "agent/runtime/runtimetest", "agent/images", "agent/node", "cmd/plim-agent", "e2e"}
 	for _, p := range packages(t) {
 		for _, imported := range p.Imports {
 			local, ours := strings.CutPrefix(imported, module)

@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plimsoll-project/plimsoll/agent/images"
+	"github.com/plimsoll-project/plimsoll/agent/journal"
+	"github.com/plimsoll-project/plimsoll/agent/logs"
+	"github.com/plimsoll-project/plimsoll/agent/runner"
+	"github.com/plimsoll-project/plimsoll/agent/runtime"
+	"github.com/plimsoll-project/plimsoll/agent/runtime/containerd"
+	"github.com/plimsoll-project/plimsoll/agent/session"
+	"github.com/plimsoll-project/plimsoll/cni"
+	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
+)
+
+// relist is how often the runtime's listing makes up for lost events.
+const relist = 10 * time.Second
+
+// node is a running agent.
+type node struct {
+	cfg      Config
+	identity *session.Identity
+	runtime  *containerd.Runtime
+	images   *images.Images
+	logs     *logs.Logs
+	runner   *runner.Runner
+
+	mu       sync.Mutex
+	complete bool // the first complete set of assignments is here
+}
+
+// Run runs the agent until ctx ends.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if err := cfg.complete(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	j, err := journal.Open(filepath.Join(cfg.DataDir, "journal.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, j.Close()) }()
+	n := &node{cfg: cfg}
+	if n.identity, err = identity(ctx, cfg); err != nil {
+		return err
+	}
+	c, err := client.New(cfg.ContainerdAddress, client.WithDefaultNamespace(cfg.ContainerdNamespace), client.WithTimeout(20*time.Second))
+	if err != nil {
+		return fmt.Errorf("connect to containerd at %s: %w", cfg.ContainerdAddress, err)
+	}
+	defer c.Close()
+	if n.runtime, err = containerd.New(ctx, containerd.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger}); err != nil {
+		return err
+	}
+	n.images = images.New(images.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger})
+	n.logs, err = logs.New(logs.Config{Dir: filepath.Join(cfg.DataDir, "logs"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
+	if err != nil {
+		return err
+	}
+	bridge, err := cni.NewBridge(cni.BridgeConfig{
+		Name: cfg.BridgeName, Subnet: netip.MustParsePrefix(cfg.BridgeSubnet), TableName: cfg.NftTable, Logger: cfg.Logger,
+		NetNSDir: filepath.Join(cfg.RuntimeDir, "netns"), StateDir: filepath.Join(cfg.RuntimeDir, "network"),
+	})
+	if err != nil {
+		return fmt.Errorf("bridge network: %w", err)
+	}
+	defer func() { err = errors.Join(err, bridge.Close(false)) }()
+	return n.serve(ctx, j, bridge)
+}
+
+// identity is the host's, by joining if it has none.
+func identity(ctx context.Context, cfg Config) (*session.Identity, error) {
+	dir := filepath.Join(cfg.DataDir, "identity")
+	id, err := session.Load(dir)
+	if !errors.Is(err, session.ErrNotJoined) {
+		return id, err
+	}
+	if cfg.JoinToken == "" {
+		return nil, errors.New("this host has not joined a cluster: give --join-token or --join-token-file (`plim join-token create`)")
+	}
+	return session.Join(ctx, dir, cfg.JoinToken, cfg.Cluster, cfg.Servers)
+}
+
+func (n *node) serve(ctx context.Context, j *journal.Journal, network cni.Network) error {
+	version, err := n.runtime.Version(ctx)
+	if err != nil {
+		return err
+	}
+	greeting, err := hello(n.cfg, version)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	s := session.New(session.Config{
+		Identity: n.identity, Servers: n.cfg.Servers, Hello: func() *pb.Hello { return greeting }, Handler: n, Logger: n.cfg.Logger,
+		Connected: func(connected bool) {
+			if connected {
+				_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
+			}
+		},
+	})
+	n.runner = runner.New(ctx, runner.Config{
+		Runtime: n.runtime, Network: network, Images: puller{n.images}, Logs: n.logs, Journal: j, Report: s.Report,
+		Dir: filepath.Join(n.cfg.RuntimeDir, "tasks"), Hostname: n.cfg.Hostname, Launches: n.cfg.MaxLaunches,
+		Now: time.Now, Logger: n.cfg.Logger,
+	})
+	// Events first: what ends while the listing is read is then told too.
+	events := n.runtime.Events(ctx)
+	if err := n.runner.Recover(ctx); err != nil {
+		return fmt.Errorf("take over what runs: %w", err)
+	}
+	g.Go(func() error { n.observe(ctx, events); return nil })
+	g.Go(func() error { return n.logs.Run(ctx) })
+	g.Go(func() error { return s.Run(ctx) })
+	err = g.Wait()
+	n.runner.Wait()
+	return err
+}
+
+// observe hands on what the runtime tells, and lists now and then.
+func (n *node) observe(ctx context.Context, events <-chan runtime.Event) {
+	t := time.NewTicker(relist)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			n.runner.Exited(runner.TaskOf(e.ID), e)
+		case <-t.C:
+			containers, err := n.runtime.List(ctx)
+			if err != nil {
+				n.cfg.Logger.Warn("list containers", "err", err)
+				continue
+			}
+			n.runner.Observe(containers)
+		}
+	}
+}
+
+// Welcomed takes the cluster's registry.
+func (n *node) Welcomed(w *pb.Welcome) {
+	n.images.SetRegistry(w.GetRegistryHost(), w.GetRegistryEndpoints(), n.identity.TLS())
+}
+
+// Assigned runs what is assigned, and ends what is no longer.
+func (n *node) Assigned(ctx context.Context, a *pb.Assignments) error {
+	for _, u := range a.GetUpdates() {
+		if err := n.runner.Assign(u); err != nil {
+			return err
+		}
+	}
+	removes := a.GetRemoves()
+	if a.GetType() == pb.Assignments_TYPE_COMPLETE {
+		assigned := map[string]bool{}
+		for _, u := range a.GetUpdates() {
+			assigned[u.GetTaskId()] = true
+		}
+		for _, id := range n.runner.Tasks() {
+			if !assigned[id] {
+				removes = append(removes, id)
+			}
+		}
+	}
+	for _, id := range removes {
+		if err := n.runner.Unassign(id); err != nil {
+			return err
+		}
+	}
+	n.mu.Lock()
+	first := !n.complete && a.GetType() == pb.Assignments_TYPE_COMPLETE
+	n.complete = n.complete || first
+	n.mu.Unlock()
+	if first {
+		n.runner.Sweep(ctx)
+	}
+	return nil
+}
+
+// Rejected forgets tasks that are not this host's.
+func (n *node) Rejected(tasks []string) {
+	for _, id := range tasks {
+		if err := n.runner.Unassign(id); err != nil {
+			n.cfg.Logger.Warn("forget a task", "task", id, "err", err)
+		}
+	}
+}
+
+// Logs hands a container's output on.
+func (n *node) Logs(ctx context.Context, r *pb.LogsTunnel, send func([]byte) error) error {
+	return n.logs.Read(ctx, r.GetTaskId(), r.GetContainer(), int(r.GetTail()), r.GetFollow(), send)
+}
+
+// puller answers images as the runner wants them.
+type puller struct{ images *images.Images }
+
+// Pull brings an image onto the host.
+func (p puller) Pull(ctx context.Context, name string) (ref, digest string, err error) {
+	i, err := p.images.Pull(ctx, name)
+	return i.Ref, i.Digest, err
+}

@@ -1,0 +1,322 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/plimsoll-project/plimsoll/agent/runtime"
+	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
+	"github.com/plimsoll-project/plimsoll/proto/taskstate"
+)
+
+// task is one task. Its fields but inbox are its goroutine's own; containers'
+// ids never change.
+type task struct {
+	r      *Runner
+	a      *pb.Assignment
+	def    *pb.TaskDefinition
+	status *pb.TaskStatusRecord
+	// starting ends when the task is to end, so that pulls and starts give up.
+	starting context.Context
+	giveUp   context.CancelFunc
+
+	containers []*container
+	ending     bool
+	disowned   bool
+	inbox      *inbox
+}
+
+// container is one container of a task.
+type container struct {
+	ContainerState
+	id     string
+	def    *pb.ContainerDefinition
+	out    *pb.Container
+	image  string // name@digest
+	signal int
+	oom    bool
+	// early is an exit that was told before the start was.
+	early  *runtime.Event
+	facts  Facts
+	timer  *time.Timer
+	failed int // removals that failed in a row
+}
+
+func newTask(r *Runner, a *pb.Assignment) *task {
+	t := &task{r: r, a: a, def: a.GetTaskDefinition(), inbox: newInbox(),
+		status: &pb.TaskStatusRecord{Task: a.GetTaskId(), LastStatus: taskstate.Pending.String()}}
+	t.starting, t.giveUp = context.WithCancel(r.ctx)
+	for _, c := range t.def.GetContainerDefinitions() {
+		id := ContainerID(a.GetTaskId(), c.GetName())
+		t.containers = append(t.containers, &container{id: id, def: c, signal: 15, out: &pb.Container{
+			Name: c.GetName(), TaskArn: a.GetTask().GetTaskArn(), Image: c.GetImage(), LastStatus: taskstate.Pending.String(),
+			ContainerArn: containerARN(a, id), Cpu: fmt.Sprint(c.GetCpu()), RuntimeId: id,
+		}})
+	}
+	return t
+}
+
+// run is the task's goroutine: messages change the state, then every step that
+// can be taken is.
+func (t *task) run() {
+	defer t.giveUp()
+	for {
+		for _, s := range Next(t.state()) {
+			if s.Do == Finish {
+				t.finish()
+				return
+			}
+			t.begin(t.containers[s.Container], s.Do)
+		}
+		t.report()
+		for _, f := range t.inbox.take(t.r.ctx) {
+			f(t)
+		}
+		if t.r.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (t *task) state() State {
+	s := State{Ending: t.ending}
+	for _, c := range t.containers {
+		s.Containers = append(s.Containers, c.ContainerState)
+	}
+	return s
+}
+
+// want changes what is wanted of the task.
+func (t *task) want(a *pb.Assignment) {
+	t.inbox.put(func(t *task) {
+		if taskstate.Parse(a.GetTask().GetDesiredStatus()) == taskstate.Stopped {
+			t.end(a.GetStopCode(), a.GetStoppedReason())
+		}
+	})
+}
+
+// disown ends the task because it is no longer this host's.
+func (t *task) disown() {
+	t.inbox.put(func(t *task) {
+		t.disowned = true
+		t.end(pb.TaskStopCode_TASK_STOP_CODE_SERVICE_SCHEDULER_INITIATED, "The task is no longer assigned to this container instance")
+	})
+}
+
+func (t *task) event(e runtime.Event) {
+	t.inbox.put(func(t *task) {
+		for _, c := range t.containers {
+			if c.id != e.ID {
+				continue
+			}
+			switch {
+			case e.Kind == runtime.OOMKilled:
+				c.oom = true
+			case c.Phase < Running && c.Busy:
+				c.early = &e
+			default:
+				t.exited(c, e.ExitCode, e.At)
+			}
+		}
+	})
+}
+
+// listing makes up for a lost exit: a container that was running when the
+// listing began and is not in it, or has stopped there.
+func (t *task) listing(byID map[string]runtime.Container) {
+	t.inbox.put(func(t *task) {
+		for _, c := range t.containers {
+			if c.Phase != Running || c.Busy {
+				continue
+			}
+			if seen, ok := byID[c.id]; !ok {
+				if _, err := t.r.cfg.Runtime.Get(t.r.ctx, c.id); errors.Is(err, runtime.ErrNotFound) {
+					t.exited(c, 137, t.r.cfg.Now())
+				}
+			} else if seen.Status == runtime.Stopped {
+				t.exited(c, seen.ExitCode, seen.ExitedAt)
+			}
+		}
+	})
+}
+
+// end begins the task's end; the first reason counts.
+func (t *task) end(code pb.TaskStopCode, reason string) {
+	if t.ending {
+		return
+	}
+	t.ending = true
+	t.giveUp()
+	t.status.StopCode, t.status.StoppedReason = code, reason
+	t.status.StoppingAt = timestamppb.New(t.r.cfg.Now())
+	t.r.cfg.Logger.Info("task ends", "task", t.a.GetTaskId(), "reason", reason)
+}
+
+// exited notes the end of a container's process.
+func (t *task) exited(c *container, code int, at time.Time) {
+	if c.Phase >= Stopped || c.Phase < Created {
+		return
+	}
+	c.Phase = Stopped
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.out.LastStatus = taskstate.Stopped.String()
+	c.out.ExitCode = proto.Int32(int32(code))
+	if t.status.ExecutionStoppedAt == nil {
+		t.status.ExecutionStoppedAt = timestamppb.New(at)
+	}
+	if c.oom {
+		c.out.Reason = "OutOfMemoryError: Container killed due to memory usage"
+	}
+	if essential(c.def) || t.allExited() {
+		t.end(pb.TaskStopCode_TASK_STOP_CODE_ESSENTIAL_CONTAINER_EXITED, "Essential container in task exited")
+	}
+}
+
+func (t *task) allExited() bool {
+	for _, c := range t.containers {
+		if c.Phase < Stopped {
+			return false
+		}
+	}
+	return true
+}
+
+func essential(c *pb.ContainerDefinition) bool { return c.Essential == nil || c.GetEssential() }
+
+// fail ends the task because a container cannot be started.
+func (t *task) fail(c *container, err error) {
+	if t.starting.Err() != nil {
+		return // it is ending anyway
+	}
+	c.out.Reason = err.Error()
+	t.end(pb.TaskStopCode_TASK_STOP_CODE_TASK_FAILED_TO_START, err.Error())
+}
+
+// report tells the task's status if it changed.
+func (t *task) report() {
+	last := taskstate.Pending
+	running := 0
+	for _, c := range t.containers {
+		if c.Phase >= Running {
+			running++
+		}
+	}
+	switch {
+	case t.ending && t.status.GetStartedAt() != nil, t.ending && running > 0:
+		last = taskstate.Stopping
+	case t.ending:
+		last = taskstate.Deprovisioning
+	case running == len(t.containers):
+		last = taskstate.Running
+		if t.status.StartedAt == nil {
+			t.status.StartedAt = timestamppb.New(t.r.cfg.Now())
+		}
+	}
+	t.publish(last)
+}
+
+func (t *task) publish(last taskstate.Status) {
+	s := proto.CloneOf(t.status)
+	if old := taskstate.Parse(s.GetLastStatus()); last < old {
+		last = old
+	}
+	s.LastStatus = last.String()
+	s.Containers = nil
+	for _, c := range t.containers {
+		s.Containers = append(s.Containers, proto.CloneOf(c.out))
+	}
+	if s.Version != 0 && proto.Equal(s, t.status) {
+		return
+	}
+	if from := t.status.GetLastStatus(); from != s.GetLastStatus() {
+		t.r.cfg.Logger.Info("task status", "task", s.GetTask(), "from", from, "to", s.GetLastStatus())
+	}
+	s.Version++
+	t.status = s
+	t.r.cfg.Report(proto.CloneOf(s))
+	// Until it is on disk, a status can be read again from the containers; but
+	// STOPPED, and what a container ended with, must be there before they go.
+	if err := t.r.cfg.Journal.Note(s); err != nil {
+		t.r.cfg.Logger.Error("note a task's status", "task", s.GetTask(), "err", err)
+	}
+}
+
+// finish is the end: nothing of the task is left.
+func (t *task) finish() {
+	if err := os.RemoveAll(t.dir()); err != nil {
+		t.r.cfg.Logger.Warn("remove a task's files", "task", t.a.GetTaskId(), "err", err)
+	}
+	if err := t.r.cfg.Logs.Stopped(t.a.GetTaskId()); err != nil {
+		t.r.cfg.Logger.Warn("end a task's logs", "task", t.a.GetTaskId(), "err", err)
+	}
+	t.status.StoppedAt = timestamppb.New(t.r.cfg.Now())
+	t.publish(taskstate.Stopped)
+	t.r.ended(t.a.GetTaskId(), t.disowned)
+	// What came after the last look is handed to whoever takes the task's place.
+	for _, f := range t.inbox.close() {
+		f(t)
+	}
+	if t.disowned {
+		t.r.ended(t.a.GetTaskId(), true)
+	}
+}
+
+func (t *task) dir() string { return filepath.Join(t.r.cfg.Dir, t.a.GetTaskId()) }
+
+// adopt puts the task where an earlier agent left it.
+func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) {
+	if s != nil {
+		t.status = s
+		t.ending = s.GetStoppingAt() != nil
+		if t.ending {
+			t.giveUp()
+		}
+	}
+	for _, c := range t.containers {
+		for _, out := range s.GetContainers() {
+			if out.GetName() == c.def.GetName() {
+				c.out = proto.CloneOf(out)
+			}
+		}
+		seen, ok := byID[c.id]
+		switch {
+		case ok && seen.Status == runtime.Running:
+			c.Phase, c.signal = Running, seen.StopSignal
+			c.out.LastStatus = taskstate.Running.String()
+		case ok && seen.Status == runtime.Created && !t.ending:
+			c.Phase, c.signal, c.image = Created, seen.StopSignal, seen.Image
+		case ok:
+			c.Phase = Running
+			t.exited(c, seen.ExitCode, seen.ExitedAt)
+		case c.out.ExitCode != nil:
+			// Its end was noted; it may have been removed already.
+			c.Phase = Stopped
+		case s.GetStartedAt() != nil:
+			// It ran, and is gone: the host was off.
+			c.Phase = Running
+			c.out.Reason = "The container is gone: its host was restarted"
+			t.exited(c, 137, t.r.cfg.Now())
+		}
+	}
+	if taskstate.Parse(t.a.GetTask().GetDesiredStatus()) == taskstate.Stopped {
+		t.end(t.a.GetStopCode(), t.a.GetStoppedReason())
+	}
+	// Whatever happened while nobody looked is told as a change.
+	t.status.Version++
+}
+
+// containerARN is arn:...:container/CLUSTER/TASK/UUID, the UUID made from the
+// container's id.
+func containerARN(a *pb.Assignment, id string) string {
+	arn := a.GetTask().GetTaskArn()
+	return containerPrefix(arn) + "/" + uuidOf(id)
+}

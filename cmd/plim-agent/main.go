@@ -1,0 +1,114 @@
+// Command plim-agent is Plimsoll's agent: it runs on every host, and runs the
+// tasks that the control plane places there through the host's containerd.
+// docs/plim-agent.md describes its flags.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plimsoll-project/plimsoll/agent/node"
+)
+
+var version = "dev"
+
+func main() {
+	// The agent is small and mostly idle: it gives memory back early.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, "plim-agent:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	cfg := node.Config{Version: version}
+	var level, format, tokenFile string
+	c := &cobra.Command{
+		Use: "plim-agent", Short: "Plimsoll's agent on a host", Args: cobra.NoArgs,
+		SilenceErrors: true, SilenceUsage: true,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var err error
+			if cfg.Logger, err = newLogger(level, format); err != nil {
+				return err
+			}
+			if tokenFile != "" && cfg.JoinToken == "" {
+				if cfg.JoinToken, err = readToken(tokenFile); err != nil {
+					return err
+				}
+			}
+			if cfg.Hostname == "" {
+				if cfg.Hostname, err = os.Hostname(); err != nil {
+					return err
+				}
+			}
+			return node.Run(c.Context(), cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringSliceVar(&cfg.Servers, "server", nil, "host:port of the control plane; repeatable")
+	f.StringVar(&cfg.JoinToken, "join-token", "", "token with which the host joins, once")
+	f.StringVar(&tokenFile, "join-token-file", "", "file with that token; not read once the host has joined")
+	f.StringVar(&cfg.Cluster, "cluster", "", "cluster to join; the token's if empty")
+	f.StringVar(&cfg.DataDir, "data-dir", "/var/lib/plimsoll/agent", "directory of what outlives a reboot")
+	f.StringVar(&cfg.RuntimeDir, "runtime-dir", "/run/plimsoll", "directory of what does not")
+	f.StringVar(&cfg.ContainerdAddress, "containerd-address", "/run/containerd/containerd.sock", "containerd's socket")
+	f.StringVar(&cfg.ContainerdNamespace, "containerd-namespace", "plimsoll", "containerd namespace; all in it is the agent's")
+	f.StringVar(&cfg.BridgeName, "bridge-name", "plim0", "bridge of tasks in bridge mode")
+	f.StringVar(&cfg.BridgeSubnet, "bridge-subnet", "172.30.0.0/16", "addresses of tasks in bridge mode")
+	f.StringVar(&cfg.NftTable, "nft-table", "plimsoll", "nftables table of published ports")
+	f.StringSliceVar(&cfg.Attributes, "attribute", nil, "NAME=VALUE, an attribute for placement; repeatable")
+	f.StringVar(&cfg.AvailabilityZone, "availability-zone", "default", "attribute ecs.availability-zone")
+	f.StringVar(&cfg.Hostname, "hostname", "", "the host's name; the system's if empty")
+	f.Int64Var(&cfg.CPU, "cpu", 0, "CPU units for tasks; 1024 a core if 0")
+	f.Int64Var(&cfg.Memory, "memory", 0, "MiB for tasks; all of the host's if 0")
+	f.Int64Var(&cfg.ReservedMemory, "reserved-memory", 0, "MiB that are kept from tasks")
+	f.IntVar(&cfg.MaxLaunches, "max-launches", 0, "containers that are started at once; twice the cores if 0")
+	f.Int64Var(&cfg.LogMaxBytes, "log-max-bytes", 50<<20, "bytes of a container's output that are kept")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&format, "log-format", "text", "text or json")
+	c.AddCommand(&cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "plim-agent", version) },
+	})
+	return c
+}
+
+// readToken reads the join token; a file that is gone is none, as it may be once
+// the host has joined.
+func readToken(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", fmt.Errorf("--join-token-file: %w", err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+func newLogger(level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("--log-level is %q: it must be debug, info, warn or error", level)
+	}
+	switch options := (&slog.HandlerOptions{Level: l}); format {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format is %q: it must be text or json", format)
+}
