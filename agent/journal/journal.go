@@ -54,8 +54,25 @@ func Open(path string) (*Journal, error) {
 // Close closes the file.
 func (j *Journal) Close() error { return j.db.Close() }
 
-// Assign notes a task, on disk when it returns.
-func (j *Journal) Assign(a *pb.Assignment) error { return j.put(assignments, a.GetTaskId(), a) }
+// Assign notes tasks, all or none, on disk when it returns.
+func (j *Journal) Assign(all ...*pb.Assignment) error {
+	err := j.db.Update(func(tx *bbolt.Tx) error {
+		for _, a := range all {
+			b, err := proto.Marshal(a)
+			if err != nil {
+				return err
+			}
+			if err := tx.Bucket(assignments).Put([]byte(a.GetTaskId()), b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("note %d assignments in the journal: %w", len(all), err)
+	}
+	return nil
+}
 
 // Note notes a task's status, on disk when it returns.
 func (j *Journal) Note(s *pb.TaskStatusRecord) error { return j.put(statuses, s.GetTask(), s) }

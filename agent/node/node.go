@@ -162,10 +162,8 @@ func (n *node) Welcomed(w *pb.Welcome) {
 
 // Assigned runs what is assigned, and ends what is no longer.
 func (n *node) Assigned(ctx context.Context, a *pb.Assignments) error {
-	for _, u := range a.GetUpdates() {
-		if err := n.runner.Assign(u); err != nil {
-			return err
-		}
+	if err := n.runner.Assign(a.GetUpdates()...); err != nil {
+		return err
 	}
 	removes := a.GetRemoves()
 	if a.GetType() == pb.Assignments_TYPE_COMPLETE {
@@ -194,13 +192,11 @@ func (n *node) Assigned(ctx context.Context, a *pb.Assignments) error {
 	return nil
 }
 
-// Rejected forgets tasks that are not this host's.
+// Rejected changes nothing: a status is also refused because it is stored
+// already, when its acknowledgement was lost. Which tasks are the host's is said
+// by assignments alone.
 func (n *node) Rejected(tasks []string) {
-	for _, id := range tasks {
-		if err := n.runner.Unassign(id); err != nil {
-			n.cfg.Logger.Warn("forget a task", "task", id, "err", err)
-		}
-	}
+	n.cfg.Logger.Debug("statuses are not taken", "tasks", tasks)
 }
 
 // Logs hands a container's output on.

@@ -100,23 +100,31 @@ func (r *Runner) keep(id string, t *task) {
 	}
 }
 
-// Assign has a task run, or changes what is wanted of one that runs.
-func (r *Runner) Assign(a *pb.Assignment) error {
-	r.mu.Lock()
-	t, known := r.tasks[a.GetTaskId()]
-	r.mu.Unlock()
-	if known {
+// Assign has tasks run, or changes what is wanted of those that run. Callers
+// take turns.
+func (r *Runner) Assign(all ...*pb.Assignment) error {
+	var fresh []*pb.Assignment
+	for _, a := range all {
+		r.mu.Lock()
+		t, known := r.tasks[a.GetTaskId()]
+		r.mu.Unlock()
 		if t != nil {
 			t.want(a)
+		} else if !known {
+			fresh = append(fresh, a)
 		}
+	}
+	if len(fresh) == 0 {
 		return nil
 	}
-	if err := r.cfg.Journal.Assign(a); err != nil {
+	if err := r.cfg.Journal.Assign(fresh...); err != nil {
 		return err
 	}
-	t = newTask(r, a)
-	t.want(a)
-	r.keep(a.GetTaskId(), t)
+	for _, a := range fresh {
+		t := newTask(r, a)
+		t.want(a)
+		r.keep(a.GetTaskId(), t)
+	}
 	return nil
 }
 

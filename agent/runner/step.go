@@ -155,6 +155,9 @@ func (t *task) running(c *container) {
 		c.Phase = Running
 		c.out.LastStatus = taskstate.Running.String()
 	}
+	if t.status.StartedAt == nil && !t.ending && t.allRan() {
+		t.status.StartedAt = timestamppb.New(t.r.cfg.Now())
+	}
 	// Its end may have been told before its start was.
 	if e := c.early; e != nil {
 		t.exited(c, e.ExitCode, e.At)
@@ -186,6 +189,9 @@ func (t *task) signal(c *container) func(*task) {
 	err := t.r.cfg.Runtime.Kill(ctx, c.id, c.signal, false)
 	return func(t *task) {
 		c.Signalled = true
+		if c.Phase != Running {
+			return // it ended meanwhile
+		}
 		wait := stopTimeout
 		if c.def.StopTimeout != nil {
 			wait = time.Duration(c.def.GetStopTimeout()) * time.Second

@@ -16,6 +16,11 @@ import (
 	"github.com/plimsoll-project/plimsoll/proto/taskstate"
 )
 
+// killed is the exit code of a process that was killed, or is gone.
+const killed = 137
+
+const outOfMemory = "OutOfMemoryError: Container killed due to memory usage"
+
 // task is one task. Its fields but inbox are its goroutine's own; containers'
 // ids never change.
 type task struct {
@@ -30,6 +35,7 @@ type task struct {
 	containers []*container
 	ending     bool
 	disowned   bool
+	anew       bool // the status is reported whether it changed or not
 	inbox      *inbox
 }
 
@@ -119,6 +125,10 @@ func (t *task) event(e runtime.Event) {
 			switch {
 			case e.Kind == runtime.OOMKilled:
 				c.oom = true
+				// It may be told after the exit that it caused.
+				if c.out.ExitCode != nil && c.out.GetExitCode() == killed {
+					c.out.Reason = outOfMemory
+				}
 			case c.Phase < Running && c.Busy:
 				c.early = &e
 			default:
@@ -138,7 +148,7 @@ func (t *task) listing(byID map[string]runtime.Container) {
 			}
 			if seen, ok := byID[c.id]; !ok {
 				if _, err := t.r.cfg.Runtime.Get(t.r.ctx, c.id); errors.Is(err, runtime.ErrNotFound) {
-					t.exited(c, 137, t.r.cfg.Now())
+					t.exited(c, killed, t.r.cfg.Now())
 				}
 			} else if seen.Status == runtime.Stopped {
 				t.exited(c, seen.ExitCode, seen.ExitedAt)
@@ -174,7 +184,7 @@ func (t *task) exited(c *container, code int, at time.Time) {
 		t.status.ExecutionStoppedAt = timestamppb.New(at)
 	}
 	if c.oom {
-		c.out.Reason = "OutOfMemoryError: Container killed due to memory usage"
+		c.out.Reason = outOfMemory
 	}
 	if essential(c.def) || t.allExited() {
 		t.end(pb.TaskStopCode_TASK_STOP_CODE_ESSENTIAL_CONTAINER_EXITED, "Essential container in task exited")
@@ -184,6 +194,16 @@ func (t *task) exited(c *container, code int, at time.Time) {
 func (t *task) allExited() bool {
 	for _, c := range t.containers {
 		if c.Phase < Stopped {
+			return false
+		}
+	}
+	return true
+}
+
+// allRan says whether every container has been started.
+func (t *task) allRan() bool {
+	for _, c := range t.containers {
+		if c.Phase != Running && c.Phase != Stopped {
 			return false
 		}
 	}
@@ -234,9 +254,10 @@ func (t *task) publish(last taskstate.Status) {
 	for _, c := range t.containers {
 		s.Containers = append(s.Containers, proto.CloneOf(c.out))
 	}
-	if s.Version != 0 && proto.Equal(s, t.status) {
+	if s.Version != 0 && proto.Equal(s, t.status) && !t.anew {
 		return
 	}
+	t.anew = false
 	if from := t.status.GetLastStatus(); from != s.GetLastStatus() {
 		t.r.cfg.Logger.Info("task status", "task", s.GetTask(), "from", from, "to", s.GetLastStatus())
 	}
@@ -292,7 +313,7 @@ func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) 
 		case ok && seen.Status == runtime.Running:
 			c.Phase, c.signal = Running, seen.StopSignal
 			c.out.LastStatus = taskstate.Running.String()
-		case ok && seen.Status == runtime.Created && !t.ending:
+		case ok && seen.Status == runtime.Created:
 			c.Phase, c.signal, c.image = Created, seen.StopSignal, seen.Image
 		case ok:
 			c.Phase = Running
@@ -304,14 +325,21 @@ func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) 
 			// It ran, and is gone: the host was off.
 			c.Phase = Running
 			c.out.Reason = "The container is gone: its host was restarted"
-			t.exited(c, 137, t.r.cfg.Now())
+			t.exited(c, killed, t.r.cfg.Now())
+		}
+		if a, found := t.r.cfg.Network.Get(c.id); found && ok && c.out.NetworkBindings == nil {
+			for _, p := range a.Ports {
+				c.out.NetworkBindings = append(c.out.NetworkBindings, binding(p))
+			}
 		}
 	}
 	if taskstate.Parse(t.a.GetTask().GetDesiredStatus()) == taskstate.Stopped {
 		t.end(t.a.GetStopCode(), t.a.GetStoppedReason())
 	}
-	// Whatever happened while nobody looked is told as a change.
-	t.status.Version++
+	// Whether the last status was taken, and whether it was noted, is not known:
+	// the next one is told in any case, and is newer than any that was told.
+	t.anew = true
+	t.status.Version += 1000
 }
 
 // containerARN is arn:...:container/CLUSTER/TASK/UUID, the UUID made from the
