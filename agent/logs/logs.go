@@ -34,6 +34,9 @@ type Config struct {
 	KeepStopped time.Duration
 	// KeepTasks is how many stopped tasks' output is kept at most. 200.
 	KeepTasks int
+	// KeepBytes is what the output of all stopped tasks may take on disk, the
+	// oldest going first. 2 GiB.
+	KeepBytes int64
 	Logger    *slog.Logger
 }
 
@@ -51,8 +54,14 @@ func New(cfg Config) (*Logs, error) {
 	if cfg.KeepTasks <= 0 {
 		cfg.KeepTasks = 200
 	}
+	if cfg.KeepBytes <= 0 {
+		cfg.KeepBytes = 2 << 30
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make the log directory: %w", err)
 	}
 	return &Logs{cfg}, nil
 }
@@ -78,9 +87,13 @@ func (l *Logs) ended(task string) bool {
 	return err == nil
 }
 
+// rotateInterval is how often sizes are looked at: a container may exceed its
+// bound by what it writes in that time.
+const rotateInterval = time.Second
+
 // Run rotates and removes until ctx ends.
 func (l *Logs) Run(ctx context.Context) error {
-	t := time.NewTicker(5 * time.Second)
+	t := time.NewTicker(rotateInterval)
 	defer t.Stop()
 	for {
 		select {
@@ -99,30 +112,44 @@ func (l *Logs) step(now time.Time) {
 		return
 	}
 	type done struct {
-		dir string
-		at  time.Time
+		dir   string
+		at    time.Time
+		bytes int64
 	}
 	var stopped []done
 	for _, d := range dirs {
 		dir := filepath.Join(l.cfg.Dir, d.Name())
 		files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
+		var bytes int64
 		for _, f := range files {
 			if err := bound(f, l.cfg.MaxBytes); err != nil {
 				l.cfg.Logger.Warn("bound a log", "file", f, "err", err)
 			}
+			bytes += onDisk(f)
 		}
 		if info, err := os.Stat(filepath.Join(dir, stoppedMark)); err == nil {
-			stopped = append(stopped, done{dir, info.ModTime()})
+			stopped = append(stopped, done{dir, info.ModTime(), bytes})
 		}
 	}
 	slices.SortFunc(stopped, func(a, b done) int { return b.at.Compare(a.at) })
+	var kept int64
 	for i, s := range stopped {
-		if i >= l.cfg.KeepTasks || now.Sub(s.at) > l.cfg.KeepStopped {
+		kept += s.bytes
+		if i >= l.cfg.KeepTasks || kept > l.cfg.KeepBytes || now.Sub(s.at) > l.cfg.KeepStopped {
 			if err := os.RemoveAll(s.dir); err != nil {
 				l.cfg.Logger.Warn("remove a log", "dir", s.dir, "err", err)
 			}
 		}
 	}
+}
+
+// onDisk is what a file takes, its holes not counted; 0 if it is gone.
+func onDisk(file string) int64 {
+	var st unix.Stat_t
+	if unix.Stat(file, &st) != nil {
+		return 0
+	}
+	return st.Blocks * 512
 }
 
 // bound frees the head of a file that takes more than limit bytes on disk, and
@@ -151,7 +178,7 @@ const pollInterval = 200 * time.Millisecond
 
 // Read hands a container's output to send: the last tail lines (all that is kept
 // if 0, none if negative), and with follow what comes until the task has
-// stopped or ctx ends. An empty container name is the task's one container.
+// stopped, the log is removed or ctx ends. An empty container name is the task's one container.
 func (l *Logs) Read(ctx context.Context, task, container string, tail int, follow bool, send func([]byte) error) error {
 	path, err := l.find(task, container)
 	if err != nil {
@@ -169,7 +196,11 @@ func (l *Logs) Read(ctx context.Context, task, container string, tail int, follo
 	defer tick.Stop()
 	buf := make([]byte, 64<<10)
 	for {
-		ended := l.ended(task)
+		gone, err := rewind(f)
+		if err != nil {
+			return err
+		}
+		ended := gone || l.ended(task)
 		for {
 			n, err := f.Read(buf)
 			if n > 0 {
@@ -194,6 +225,23 @@ func (l *Logs) Read(ctx context.Context, task, container string, tail int, follo
 			return ctx.Err()
 		}
 	}
+}
+
+// rewind goes to the beginning of a file that was truncated below where it is
+// read, and says whether the file was removed.
+func rewind(f *os.File) (gone bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, fmt.Errorf("look at the log: %w", err)
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err == nil && at > st.Size {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return false, fmt.Errorf("rewind the log: %w", err)
+	}
+	return st.Nlink == 0, nil
 }
 
 func (l *Logs) find(task, container string) (string, error) {
@@ -224,6 +272,11 @@ func seek(f *os.File, lines int) error {
 	if err != nil {
 		start = 0
 	}
+	if start > 0 {
+		if start, err = nextLine(f, start); err != nil {
+			return err
+		}
+	}
 	from := start
 	if lines > 0 {
 		if from, err = lastLines(f, start, size, lines); err != nil {
@@ -232,6 +285,20 @@ func seek(f *os.File, lines int) error {
 	}
 	_, err = f.Seek(from, io.SeekStart)
 	return err
+}
+
+// nextLine is where the first whole line after a hole begins; where the hole
+// ends if no line does within 64 KiB.
+func nextLine(f io.ReaderAt, start int64) (int64, error) {
+	buf := make([]byte, 64<<10)
+	n, err := f.ReadAt(buf, start)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, fmt.Errorf("read the log: %w", err)
+	}
+	if at := bytes.IndexByte(buf[:n], '\n'); at >= 0 {
+		return start + int64(at) + 1, nil
+	}
+	return start, nil
 }
 
 // lastLines is the offset at which the last n lines begin.

@@ -46,6 +46,8 @@ type Daemon struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	log  bytes.Buffer
+
+	namespaces []string // that images were loaded into
 }
 
 // Start runs a containerd until the test ends. What its tests launch is killed
@@ -120,6 +122,7 @@ func (d *Daemon) Load(image v1.Image, namespace, name string) string {
 		d.t.Fatal(err)
 	}
 	defer archive.Close()
+	d.namespaces = append(d.namespaces, namespace)
 	c := d.Client(namespace)
 	defer c.Close()
 	ctx := namespaces.WithNamespace(d.t.Context(), namespace)
@@ -183,6 +186,12 @@ func (d *Daemon) tearDown() {
 	for _, file := range bundles {
 		id, ns := filepath.Base(filepath.Dir(file)), filepath.Base(filepath.Dir(filepath.Dir(file)))
 		removeCgroups(filepath.Join(ns, id))
+	}
+	for _, ns := range d.namespaces {
+		parents, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", ns))
+		for _, dir := range parents {
+			_ = syscall.Rmdir(dir) // Stays if another test's containers are in it.
+		}
 	}
 	mounts, _ := os.ReadFile("/proc/self/mounts")
 	for line := range strings.Lines(string(mounts)) {
