@@ -201,7 +201,8 @@ func (t *test) steady(name string, count int) {
 	t.until("service "+name+" steady", func() (bool, string) {
 		s := t.describe(name)
 		return len(s.GetDeployments()) == 1 && int(s.GetRunningCount()) == count && int(s.GetDesiredCount()) == count &&
-			s.GetPendingCount() == 0 && len(t.tasks(name)) == count, fmt.Sprint(s)
+			s.GetPendingCount() == 0 && len(t.tasks(name)) == count &&
+			s.GetDeployments()[0].GetRolloutState() == pb.DeploymentRolloutState_DEPLOYMENT_ROLLOUT_STATE_COMPLETED, fmt.Sprint(s)
 	})
 }
 

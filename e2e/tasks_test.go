@@ -118,7 +118,7 @@ func parent(t *testing.T, pid int) int {
 func TestPlacementFailuresSayWhy(t *testing.T) {
 	c := on(t)
 	big := c.register("big", "1", func(r *pb.RegisterTaskDefinitionRequest) {
-		r.ContainerDefinitions[0].Memory = ptr(int32(1 << 28))
+		r.ContainerDefinitions[0].Memory = ptr(int32(1 << 24))
 	})
 	r, err := c.ecs.RunTask(c.ctx, &pb.RunTaskRequest{TaskDefinition: big})
 	if err != nil || len(r.GetTasks()) != 0 || len(r.GetFailures()) != 1 || r.GetFailures()[0].GetReason() != "RESOURCE:MEMORY" {
