@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,32 +45,46 @@ func (c *constraints) member(expression string) error {
 	return nil
 }
 
+// changing are the expressions about what placing tasks changes.
+func (c constraints) changing() []*query.Expression {
+	return slices.DeleteFunc(slices.Clone(c.members), func(e *query.Expression) bool {
+		return !e.About("task:group") && !e.About("runningTasksCount")
+	})
+}
+
+// The reasons that explanations go into.
+const (
+	cpuReason  = "RESOURCE:CPU"
+	memReason  = "RESOURCE:MEMORY"
+	gpuReason  = "RESOURCE:GPU"
+	portReason = "RESOURCE:PORTS"
+)
+
 // refuses is the first reason for which the host cannot take the task, empty if
-// it can.
-func (p *planner) refuses(h *host, need *pb.TaskResources, c constraints) string {
+// it can. Of the expressions only those in members are asked.
+func (p *planner) refuses(h *host, need *pb.TaskResources, c constraints, members []*query.Expression) string {
 	switch {
 	case !h.available:
-		return "INACTIVE"
+		return h.Status()
 	case !h.connected:
 		return "AGENT"
 	case c.distinct && h.count > 0:
 		return "DISTINCT_INSTANCE"
-	case need.GetCpu() > h.cpu:
-		return "RESOURCE:CPU"
-	case need.GetMemory() > h.mem:
-		return "RESOURCE:MEMORY"
-	case need.GetGpus() > h.gpus:
-		return "RESOURCE:GPU"
 	}
-	for _, port := range need.GetHostPorts() {
-		if h.ports[model.PortOf(port)] {
-			return "RESOURCE:PORTS"
-		}
-	}
-	for _, e := range c.members {
+	for _, e := range members {
 		if !e.Matches(target{p, h}) {
 			return "ATTRIBUTE"
 		}
+	}
+	switch {
+	case need.GetCpu() > h.cpu:
+		return cpuReason
+	case need.GetMemory() > h.mem:
+		return memReason
+	case need.GetGpus() > h.gpus:
+		return gpuReason
+	case h.lacks(need) != 0:
+		return portReason
 	}
 	return ""
 }
@@ -78,7 +93,8 @@ func (p *planner) refuses(h *host, need *pb.TaskResources, c constraints) string
 // query language.
 func Matches(s *model.Snapshot, i *model.Instance, e *query.Expression) bool {
 	p := &planner{snapshot: s}
-	return e.Matches(target{p, p.hostOf(i)})
+	h := p.hostOf(i)
+	return e.Matches(target{p, &h})
 }
 
 // target shows a host to the query language.
@@ -99,9 +115,9 @@ func (t target) Values(subject string) []string {
 	case "registeredAt":
 		return one(t.h.Record.GetInstance().GetRegisteredAt().AsTime().Format(time.RFC3339))
 	case "runningTasksCount":
-		return []string{strconv.Itoa(t.h.Used.Tasks)}
+		return []string{strconv.Itoa(t.h.Used.Tasks + len(t.h.groups))}
 	case "task:group":
-		var groups []string
+		groups := slices.Clone(t.h.groups)
 		for task := range t.p.snapshot.TasksOfInstance(t.h.Record.GetCluster(), t.h.id) {
 			if task.Holds() {
 				groups = append(groups, task.Record.GetTask().GetGroup())

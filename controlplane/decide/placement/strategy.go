@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"container/heap"
 	"hash/fnv"
+	"math"
+	"slices"
 	"strings"
 
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
@@ -25,57 +27,64 @@ type tree struct {
 	kids  []*tree
 	hosts []*host
 	less  func(a, b *host) bool
-	leafs map[*host]*tree // the root's
+	// The root's alone.
+	random *random
 }
 
-func newTree(hosts []*host, chain []*pb.PlacementStrategy, seed uint64, salt string) *tree {
+// newTree arranges the hosts that fit; held are the hosts, fitting or not, that
+// have tasks of the group.
+func newTree(fit, held []*host, chain []*pb.PlacementStrategy, seed uint64, salt string) *tree {
 	if len(chain) == 0 {
 		chain = defaults
 	}
+	root := &tree{}
 	for _, s := range chain {
-		if s.GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_RANDOM {
-			for _, h := range hosts {
-				f := fnv.New64a()
-				_, _ = f.Write([]byte(salt + h.id))
-				h.hash = f.Sum64() ^ seed
+		if s.GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_RANDOM && root.random == nil {
+			f := fnv.New64a()
+			_, _ = f.Write([]byte(salt))
+			root.random = &random{f.Sum64() ^ seed}
+			for _, h := range fit {
+				h.clock = root.random.step()
 			}
 		}
 	}
-	root := &tree{leafs: map[*host]*tree{}}
-	root.grow(hosts, chain, root)
+	root.grow(fit, held, chain)
 	return root
 }
 
 // grow arranges the hosts under t by the rest of the chain.
-func (t *tree) grow(hosts []*host, chain []*pb.PlacementStrategy, root *tree) {
-	for _, h := range hosts {
+func (t *tree) grow(fit, held []*host, chain []*pb.PlacementStrategy) {
+	for _, h := range held {
 		t.count += h.count
 	}
 	if len(chain) > 0 && chain[0].GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_SPREAD {
 		if name, ok := strings.CutPrefix(chain[0].GetField(), "attribute:"); ok {
-			byValue := map[string][]*host{}
-			var values []string
-			for _, h := range hosts {
-				v, _ := h.attribute(name)
-				if byValue[v] == nil {
-					values = append(values, v)
-				}
-				byValue[v] = append(byValue[v], h)
-			}
-			for _, v := range values {
+			fits, helds := byAttribute(fit, name), byAttribute(held, name)
+			for v, hosts := range fits {
 				kid := &tree{value: v, up: t}
-				kid.grow(byValue[v], chain[1:], root)
+				kid.grow(hosts, helds[v], chain[1:])
 				t.kids = append(t.kids, kid)
 			}
+			// Values differ, so that the order of the map does not show.
+			slices.SortFunc(t.kids, func(a, b *tree) int { return strings.Compare(a.value, b.value) })
 			heap.Init((*branches)(t))
 			return
 		}
 	}
-	t.hosts, t.less = hosts, ordering(chain)
-	for _, h := range hosts {
-		root.leafs[h] = t
+	t.hosts, t.less = fit, ordering(chain)
+	for _, h := range fit {
+		h.leaf = t
 	}
 	heap.Init((*leaf)(t))
+}
+
+func byAttribute(hosts []*host, name string) map[string][]*host {
+	by := map[string][]*host{}
+	for _, h := range hosts {
+		v, _ := h.attribute(name)
+		by[v] = append(by[v], h)
+	}
+	return by
 }
 
 // pick is the best host that still fits, nil if none does. Hosts that no longer
@@ -99,7 +108,10 @@ func (t *tree) pick(fits func(*host) bool) *host {
 // placed restores the order after pick's host took a task. The host is at the
 // top of its leaf, and each branch above at the top of its own.
 func (t *tree) placed(h *host) {
-	l := t.leafs[h]
+	l := h.leaf
+	if t.random != nil {
+		h.clock += t.random.step()
+	}
 	heap.Fix((*leaf)(l), 0)
 	for n := l; n != nil; n = n.up {
 		n.count++
@@ -109,29 +121,43 @@ func (t *tree) placed(h *host) {
 	}
 }
 
-// ordering compares hosts by the chain, one strategy after the other, and by id
-// at the end.
+// ordering compares hosts by the chain, one strategy after the other. Among
+// equals the one with more memory left comes first, and then by id.
 func ordering(chain []*pb.PlacementStrategy) func(a, b *host) bool {
 	return func(a, b *host) bool {
 		for _, s := range chain {
 			c := 0
 			switch {
 			case s.GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_RANDOM:
-				c = cmp.Compare(a.hash, b.hash)
+				c = cmp.Compare(a.clock, b.clock)
 			case s.GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_BINPACK && strings.EqualFold(s.GetField(), "cpu"):
 				c = cmp.Compare(a.cpu, b.cpu)
 			case s.GetType() == pb.PlacementStrategyType_PLACEMENT_STRATEGY_TYPE_BINPACK:
 				c = cmp.Compare(a.mem, b.mem)
 			default:
-				// Spread by host. Among equals the one with more room.
-				c = cmp.Or(cmp.Compare(a.count, b.count), cmp.Compare(b.mem, a.mem))
+				c = cmp.Compare(a.count, b.count) // spread by host
 			}
 			if c != 0 {
 				return c < 0
 			}
 		}
-		return a.id < b.id
+		return cmp.Or(cmp.Compare(b.mem, a.mem), strings.Compare(a.id, b.id)) < 0
 	}
+}
+
+// random gives each host a clock that rings after times of an exponential
+// distribution. As that has no memory, the host whose clock rings next is each
+// time any of them with the same probability, and the heap stays ordered.
+type random struct{ state uint64 }
+
+// step is the time until a clock rings again (splitmix64).
+func (r *random) step() float64 {
+	r.state += 0x9e3779b97f4a7c15
+	z := r.state
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	return -math.Log((float64(z>>11) + 1) / (1 << 53))
 }
 
 // leaf is a tree's hosts as a heap.

@@ -21,6 +21,24 @@ type Expression struct{ root node }
 // Matches says whether the expression holds for the target.
 func (e *Expression) Matches(t Target) bool { return e == nil || e.root.matches(t) }
 
+// About says whether the expression asks for the subject.
+func (e *Expression) About(subject string) bool { return e != nil && about(e.root, subject) }
+
+func about(n node, subject string) bool {
+	in := func(c node) bool { return about(c, subject) }
+	switch n := n.(type) {
+	case either:
+		return slices.ContainsFunc(n, in)
+	case both:
+		return slices.ContainsFunc(n, in)
+	case negated:
+		return about(n.of, subject)
+	case comparison:
+		return n.subject == subject
+	}
+	return false
+}
+
 // Error says where an expression is wrong.
 type Error struct {
 	// Column counts from 1.

@@ -68,6 +68,18 @@ func TestErrorsNameTheColumn(t *testing.T) {
 	}
 }
 
+func TestAbout(t *testing.T) {
+	e, err := Parse("attribute:a == b or (not task:group == x and agentConnected exists)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for subject, want := range map[string]bool{"attribute:a": true, "task:group": true, "agentConnected": true, "agentVersion": false} {
+		if e.About(subject) != want {
+			t.Errorf("%s: want %v", subject, want)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("attribute:a == b and (not x in [1,2])")
 	f.Add("attribute:ecs.instance-type =~ t2.* || !agentConnected exists")
