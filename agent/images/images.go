@@ -13,11 +13,11 @@ package images
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +25,7 @@ import (
 	containerdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
@@ -240,9 +241,14 @@ func transport(t *tls.Config) *http.Transport {
 	}
 }
 
+// isAuth says whether a registry refused who asked. The types are asked, not the
+// text: that holds ports and digests, which contain any number.
 func isAuth(err error) bool {
-	s := err.Error()
-	return strings.Contains(s, "401") || strings.Contains(s, "403") || strings.Contains(s, "authorization failed") || strings.Contains(s, "insufficient_scope")
+	if errors.Is(err, docker.ErrInvalidAuthorization) {
+		return true
+	}
+	var status remoteerrors.ErrUnexpectedStatus
+	return errors.As(err, &status) && (status.StatusCode == http.StatusUnauthorized || status.StatusCode == http.StatusForbidden)
 }
 
 // classify gives an error ECS's name.

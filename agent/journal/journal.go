@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
@@ -34,7 +35,7 @@ type Entry struct {
 // Open opens or makes the journal. It fails if another agent has it open.
 func Open(path string) (*Journal, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, fmt.Errorf("journal %s is in use: another agent runs with this data directory", path)
 	} else if err != nil {
 		return nil, fmt.Errorf("open journal %s: %w", path, err)

@@ -86,7 +86,7 @@ func kernel() string {
 
 // launchRows interleaves our launch with the bare ones.
 func launchRows(ctx context.Context, t *table, p *plim, dir, archive string, n int) error {
-	r, err := newRaw(ctx, filepath.Join(p.State().DataDir, "hosts", p.State().Hosts[0].Name, "containerd.sock"), archive, "", dir)
+	r, err := newRaw(ctx, filepath.Join(p.State().DataDir, "hosts", p.State().Hosts[0].Name, "containerd.sock"), archive, dir)
 	if err != nil {
 		return err
 	}

@@ -22,15 +22,12 @@ import (
 type raw struct {
 	client *client.Client
 	image  client.Image
-	// nsenter runs a program in the host's network namespace, for the plugins.
-	netns string
-	cni   gocni.CNI
-	n     int
+	cni    gocni.CNI
 }
 
 const rawNamespace = "bench"
 
-func newRaw(ctx context.Context, address, archive, netns, dir string) (*raw, error) {
+func newRaw(ctx context.Context, address, archive, dir string) (*raw, error) {
 	c, err := client.New(address, client.WithDefaultNamespace(rawNamespace))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
@@ -52,7 +49,7 @@ func newRaw(ctx context.Context, address, archive, netns, dir string) (*raw, err
 	if err != nil {
 		return nil, err
 	}
-	return &raw{client: c, image: image, netns: netns, cni: cni}, nil
+	return &raw{client: c, image: image, cni: cni}, nil
 }
 
 func newCNI(dir string) (gocni.CNI, error) {
