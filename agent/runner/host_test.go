@@ -116,6 +116,13 @@ func (h *host) assign(all ...*pb.Assignment) {
 	if err := h.runner.Assign(all...); err != nil {
 		h.t.Fatal(err)
 	}
+	h.pass(0)
+}
+
+// pass lets virtual time go by, and what follows from it happen; the journal
+// gathers writes for a moment.
+func (h *host) pass(d time.Duration) {
+	<-time.After(d + 100*time.Millisecond)
 	synctest.Wait()
 }
 

@@ -44,7 +44,7 @@ func TestRestartAdoptsWhatRuns(t *testing.T) {
 		if err := h.runtime.Exit(runner.ContainerID(taskID(1), "web"), 4); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		h.pass(0)
 		if s := h.last(taskID(1)); s.GetLastStatus() != "STOPPED" || s.GetContainers()[1].GetExitCode() != 4 {
 			t.Errorf("the task is %v", s)
 		}
@@ -63,7 +63,7 @@ func TestWhatEndedWhileTheAgentWasAway(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.boot()
-		synctest.Wait()
+		h.pass(0)
 		if s := h.last(taskID(1)); s.GetLastStatus() != "STOPPED" || s.GetContainers()[0].GetExitCode() != 6 {
 			t.Errorf("the task is %v", s)
 		}
@@ -80,7 +80,7 @@ func TestRebootStopsTheTasks(t *testing.T) {
 		h.stop()
 		h.runtime = fake.New(nil)
 		h.boot()
-		synctest.Wait()
+		h.pass(0)
 		if s := h.last(taskID(1)); s.GetLastStatus() != "STOPPED" || s.GetContainers()[0].GetExitCode() != 137 || s.GetContainers()[0].GetReason() == "" {
 			t.Errorf("the task is %v", s)
 		}
@@ -98,11 +98,10 @@ func TestRestartGoesOnWithAStop(t *testing.T) {
 		a := task(1, container("app"))
 		h.assign(a)
 		h.assign(stopped(a))
-		time.Sleep(time.Second)
+		h.pass(time.Second)
 		h.stop()
 		h.boot()
-		time.Sleep(30 * time.Second)
-		synctest.Wait()
+		h.pass(30 * time.Second)
 		if s := h.last(taskID(1)); s.GetLastStatus() != "STOPPED" || s.GetStopCode() != pb.TaskStopCode_TASK_STOP_CODE_USER_INITIATED {
 			t.Errorf("the task is %v", s)
 		}
@@ -147,7 +146,7 @@ func TestUnassignedTaskIsStoppedAndForgotten(t *testing.T) {
 		if err := h.runner.Unassign(taskID(1)); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait()
+		h.pass(0)
 		h.empty()
 		if left := h.runner.Tasks(); len(left) != 0 {
 			t.Errorf("still known: %v", left)
@@ -166,7 +165,7 @@ func TestSweepRemovesWhatNobodyOwns(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.runner.Sweep(t.Context())
-		synctest.Wait()
+		h.pass(0)
 		own := runner.ContainerID(taskID(1), "app")
 		if all, err := h.runtime.List(t.Context()); err != nil || len(all) != 1 || all[0].ID != own || all[0].Status != runtime.Running {
 			t.Errorf("the containers are %v, %v", all, err)
@@ -189,7 +188,7 @@ func TestListingMakesUpForLostEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.runner.Observe(all)
-		synctest.Wait()
+		h.pass(0)
 		if s := h.last(taskID(1)); s.GetLastStatus() != "STOPPED" || s.GetContainers()[0].GetExitCode() != 5 {
 			t.Errorf("the task is %v", s)
 		}

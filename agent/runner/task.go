@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -28,6 +29,7 @@ type task struct {
 	a      *pb.Assignment
 	def    *pb.TaskDefinition
 	status *pb.TaskStatusRecord
+	told   *pb.TaskStatusRecord // what was reported last; never written to
 	// starting ends when the task is to end, so that pulls and starts give up.
 	starting context.Context
 	giveUp   context.CancelFunc
@@ -35,7 +37,6 @@ type task struct {
 	containers []*container
 	ending     bool
 	disowned   bool
-	anew       bool // the status is reported whether it changed or not
 	inbox      *inbox
 }
 
@@ -74,6 +75,9 @@ func newTask(r *Runner, a *pb.Assignment) *task {
 func (t *task) run() {
 	defer t.giveUp()
 	for {
+		// What is known is noted before it is acted on: a container's exit code is
+		// on disk when the container goes.
+		t.report()
 		for _, s := range Next(t.state()) {
 			if s.Do == Finish {
 				t.finish()
@@ -254,18 +258,20 @@ func (t *task) publish(last taskstate.Status) {
 	for _, c := range t.containers {
 		s.Containers = append(s.Containers, proto.CloneOf(c.out))
 	}
-	if s.Version != 0 && proto.Equal(s, t.status) && !t.anew {
+	if proto.Equal(s, t.told) {
 		return
 	}
-	t.anew = false
 	if from := t.status.GetLastStatus(); from != s.GetLastStatus() {
 		t.r.cfg.Logger.Info("task status", "task", s.GetTask(), "from", from, "to", s.GetLastStatus())
 	}
 	s.Version++
-	t.status = s
-	t.r.cfg.Report(proto.CloneOf(s))
-	// Until it is on disk, a status can be read again from the containers; but
-	// STOPPED, and what a container ended with, must be there before they go.
+	t.status, t.told = s, proto.CloneOf(s)
+	t.r.cfg.Report(t.told)
+	// Until a task runs, all of its status can be read from its containers and
+	// network; that spares launches the disk.
+	if last < taskstate.Running {
+		return
+	}
 	if err := t.r.cfg.Journal.Note(s); err != nil {
 		t.r.cfg.Logger.Error("note a task's status", "task", s.GetTask(), "err", err)
 	}
@@ -327,6 +333,9 @@ func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) 
 			c.out.Reason = "The container is gone: its host was restarted"
 			t.exited(c, killed, t.r.cfg.Now())
 		}
+		if _, digest, found := strings.Cut(seen.Image, "@"); found && c.out.ImageDigest == "" {
+			c.out.ImageDigest = digest
+		}
 		if a, found := t.r.cfg.Network.Get(c.id); found && ok && c.out.NetworkBindings == nil {
 			for _, p := range a.Ports {
 				c.out.NetworkBindings = append(c.out.NetworkBindings, binding(p))
@@ -337,8 +346,7 @@ func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) 
 		t.end(t.a.GetStopCode(), t.a.GetStoppedReason())
 	}
 	// Whether the last status was taken, and whether it was noted, is not known:
-	// the next one is told in any case, and is newer than any that was told.
-	t.anew = true
+	// it is told again, newer than any that was told.
 	t.status.Version += 1000
 }
 
