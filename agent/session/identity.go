@@ -73,13 +73,23 @@ func Load(dir string) (*Identity, error) {
 		if err != nil {
 			return nil, err
 		}
-		block, _ := pem.Decode(b)
+		block, rest := pem.Decode(b)
 		if block == nil {
 			return nil, fmt.Errorf("%s is not PEM", filepath.Join(dir, name))
 		}
-		ders = append(ders, block.Bytes)
+		for ; block != nil; block, rest = pem.Decode(rest) {
+			ders = append(ders, block.Bytes)
+		}
 	}
 	return i, i.use(ders[0], ders[1:])
+}
+
+// Expired says whether the node certificate is over: the host was cut off for so
+// long that it must join again.
+func (i *Identity) Expired(now time.Time) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return now.After(i.cert.Leaf.NotAfter)
 }
 
 // Join joins with a token at one of the servers, and stores the identity.
@@ -124,19 +134,31 @@ func Join(ctx context.Context, dir, token, cluster string, servers []string) (*I
 }
 
 func joinAt(ctx context.Context, server string, pin [sha256.Size]byte, r *pb.JoinRequest) (*pb.JoinResponse, error) {
-	c, err := grpc.NewClient(server, grpc.WithTransportCredentials(credentials.NewTLS(pinned(pin))))
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	c, err := grpc.NewClient(server, grpc.WithTransportCredentials(credentials.NewTLS(pinned(pin, refuse))))
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	return pb.NewAgentServiceClient(c).Join(ctx, r, grpc.WaitForReady(true))
+	// A server that is about to start is waited for; a wrong one is not.
+	answer, err := pb.NewAgentServiceClient(c).Join(ctx, r, grpc.WaitForReady(true))
+	if cause := context.Cause(ctx); errors.Is(cause, errAuthority) {
+		return nil, cause
+	}
+	return answer, err
 }
 
+// joinTimeout bounds the try to join at one server.
+const joinTimeout = 15 * time.Second
+
+var errAuthority = errors.New("the server is not of the authority that the join token names")
+
 // pinned trusts the one authority whose hash the token carries. The server sends
-// it in its chain.
-func pinned(pin [sha256.Size]byte) *tls.Config {
+// it in its chain. refuse is called with errAuthority for another server.
+func pinned(pin [sha256.Size]byte, refuse context.CancelCauseFunc) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13, ServerName: serverName,
 		// The chain is verified below, against the authority with the pinned hash.
@@ -147,10 +169,14 @@ func pinned(pin [sha256.Size]byte) *tls.Config {
 					roots := x509.NewCertPool()
 					roots.AddCert(c)
 					_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, DNSName: serverName})
+					if err != nil {
+						refuse(fmt.Errorf("%w: %w", errAuthority, err))
+					}
 					return err
 				}
 			}
-			return errors.New("the server's authority is not the one that the join token names")
+			refuse(errAuthority)
+			return errAuthority
 		},
 	}
 }

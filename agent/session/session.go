@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -23,6 +24,17 @@ const (
 	firstPause = 100 * time.Millisecond
 	mostPause  = 15 * time.Second
 )
+
+const (
+	// connectTimeout bounds a connection, welcomeTimeout all until the server's
+	// first message.
+	connectTimeout = 5 * time.Second
+	welcomeTimeout = 15 * time.Second
+	// mostTunnels is how many tunnels a session carries at once.
+	mostTunnels = 32
+)
+
+var errNoWelcome = fmt.Errorf("the server sent nothing for %s", welcomeTimeout)
 
 // Handler is told what the control plane wants.
 type Handler interface {
@@ -95,6 +107,7 @@ func (s *Session) Run(ctx context.Context) error {
 // hold is one session.
 func (s *Session) hold(ctx context.Context, server string) error {
 	conn, err := grpc.NewClient(server, grpc.WithTransportCredentials(credentials.NewTLS(s.cfg.Identity.TLS())),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
@@ -102,8 +115,10 @@ func (s *Session) hold(ctx context.Context, server string) error {
 	}
 	defer conn.Close()
 	client := pb.NewAgentServiceClient(conn)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	patience := time.AfterFunc(welcomeTimeout, func() { cancel(errNoWelcome) })
+	defer patience.Stop()
 	stream, err := client.Session(ctx)
 	if err != nil {
 		return err
@@ -113,9 +128,13 @@ func (s *Session) hold(ctx context.Context, server string) error {
 		return err
 	}
 	first, err := stream.Recv()
+	if errors.Is(context.Cause(ctx), errNoWelcome) {
+		return errNoWelcome
+	}
 	if err != nil {
 		return err
 	}
+	patience.Stop()
 	w := first.GetWelcome()
 	if w == nil {
 		return errors.New("the server's first message is no Welcome")
@@ -178,6 +197,7 @@ func (s *Session) send(ctx context.Context, stream pb.AgentService_SessionClient
 // receive hands on what the server says.
 func (s *Session) receive(ctx context.Context, client pb.AgentServiceClient, stream pb.AgentService_SessionClient, acks chan<- *pb.StatusAck, g *errgroup.Group) error {
 	var revision int64
+	tunnels := make(chan struct{}, mostTunnels)
 	for {
 		m, err := stream.Recv()
 		if err != nil {
@@ -200,7 +220,14 @@ func (s *Session) receive(ctx context.Context, client pb.AgentServiceClient, str
 				return err
 			}
 		case m.GetOpenTunnel() != nil:
+			select {
+			case tunnels <- struct{}{}:
+			default:
+				s.cfg.Logger.Warn("a tunnel is refused: too many are open", "count", mostTunnels)
+				continue
+			}
 			g.Go(func() error {
+				defer func() { <-tunnels }()
 				if err := s.tunnel(ctx, client, m.GetOpenTunnel()); err != nil && ctx.Err() == nil {
 					s.cfg.Logger.Debug("tunnel", "err", err)
 				}
