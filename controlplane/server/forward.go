@@ -26,6 +26,9 @@ var leaderOnly = []string{
 	pb.EcsService_RunTask_FullMethodName,
 	pb.EcsService_StartTask_FullMethodName,
 	pb.EcsService_StopTask_FullMethodName,
+	// A task's tags stand in its record.
+	pb.EcsService_TagResource_FullMethodName,
+	pb.EcsService_UntagResource_FullMethodName,
 }
 
 // leaderWait is how long such a call waits for somebody to lead.
