@@ -47,6 +47,11 @@ func (c *Config) complete() error {
 		return errors.New("--data-dir and --runtime-dir must name directories")
 	case c.CPU < 0 || c.Memory < 0 || c.ReservedMemory < 0:
 		return errors.New("--cpu, --memory and --reserved-memory must not be negative")
+	case c.MaxLaunches < 0:
+		return errors.New("--max-launches must not be negative")
+	}
+	if _, err := attributesOf(*c); err != nil {
+		return err
 	}
 	for _, s := range c.Servers {
 		if _, _, err := net.SplitHostPort(s); err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -32,13 +33,22 @@ const relist = 10 * time.Second
 type node struct {
 	cfg      Config
 	identity *session.Identity
-	runtime  *containerd.Runtime
-	images   *images.Images
+	runtime  runtime.Runtime
+	images   imageStore
+	network  cni.Network
+	journal  *journal.Journal
 	logs     *logs.Logs
 	runner   *runner.Runner
 
 	mu       sync.Mutex
 	complete bool // the first complete set of assignments is here
+}
+
+// imageStore brings images onto the host.
+type imageStore interface {
+	runner.Puller
+	// SetRegistry says where the cluster's own registry is.
+	SetRegistry(host string, endpoints []string, t *tls.Config)
 }
 
 // Run runs the agent until ctx ends.
@@ -49,12 +59,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	j, err := journal.Open(filepath.Join(cfg.DataDir, "journal.db"))
-	if err != nil {
+	n := &node{cfg: cfg}
+	if n.journal, err = journal.Open(filepath.Join(cfg.DataDir, "journal.db")); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, j.Close()) }()
-	n := &node{cfg: cfg}
+	defer func() { err = errors.Join(err, n.journal.Close()) }()
 	if n.identity, err = identity(ctx, cfg); err != nil {
 		return err
 	}
@@ -66,7 +75,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if n.runtime, err = containerd.New(ctx, containerd.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger}); err != nil {
 		return err
 	}
-	n.images = images.New(images.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger})
+	n.images = puller{images.New(images.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger})}
 	n.logs, err = logs.New(logs.Config{Dir: filepath.Join(cfg.DataDir, "logs"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
 	if err != nil {
 		return err
@@ -79,15 +88,23 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return fmt.Errorf("bridge network: %w", err)
 	}
 	defer func() { err = errors.Join(err, bridge.Close(false)) }()
-	return n.serve(ctx, j, bridge)
+	n.network = bridge
+	return n.serve(ctx)
 }
 
-// identity is the host's, by joining if it has none.
+// identity is the host's, by joining if it has none, or one that is over.
 func identity(ctx context.Context, cfg Config) (*session.Identity, error) {
 	dir := filepath.Join(cfg.DataDir, "identity")
 	id, err := session.Load(dir)
-	if !errors.Is(err, session.ErrNotJoined) {
-		return id, err
+	switch {
+	case err == nil && !id.Expired(time.Now()):
+		return id, nil
+	case err == nil && cfg.JoinToken == "":
+		return nil, errors.New("this host was away for longer than its certificate lasts: give --join-token or --join-token-file to join again (`plim join-token create`)")
+	case err == nil:
+		cfg.Logger.Warn("the node certificate is over: join again", "instance", id.Instance)
+	case !errors.Is(err, session.ErrNotJoined):
+		return nil, err
 	}
 	if cfg.JoinToken == "" {
 		return nil, errors.New("this host has not joined a cluster: give --join-token or --join-token-file (`plim join-token create`)")
@@ -95,7 +112,8 @@ func identity(ctx context.Context, cfg Config) (*session.Identity, error) {
 	return session.Join(ctx, dir, cfg.JoinToken, cfg.Cluster, cfg.Servers)
 }
 
-func (n *node) serve(ctx context.Context, j *journal.Journal, network cni.Network) error {
+// serve runs the tasks until ctx ends.
+func (n *node) serve(ctx context.Context) error {
 	version, err := n.runtime.Version(ctx)
 	if err != nil {
 		return err
@@ -114,7 +132,7 @@ func (n *node) serve(ctx context.Context, j *journal.Journal, network cni.Networ
 		},
 	})
 	n.runner = runner.New(ctx, runner.Config{
-		Runtime: n.runtime, Network: network, Images: puller{n.images}, Logs: n.logs, Journal: j, Report: s.Report,
+		Runtime: n.runtime, Network: n.network, Images: n.images, Logs: n.logs, Journal: n.journal, Report: s.Report,
 		Dir: filepath.Join(n.cfg.RuntimeDir, "tasks"), Hostname: n.cfg.Hostname, Launches: n.cfg.MaxLaunches,
 		Now: time.Now, Logger: n.cfg.Logger,
 	})
@@ -205,10 +223,10 @@ func (n *node) Logs(ctx context.Context, r *pb.LogsTunnel, send func([]byte) err
 }
 
 // puller answers images as the runner wants them.
-type puller struct{ images *images.Images }
+type puller struct{ *images.Images }
 
 // Pull brings an image onto the host.
 func (p puller) Pull(ctx context.Context, name string) (ref, digest string, err error) {
-	i, err := p.images.Pull(ctx, name)
+	i, err := p.Images.Pull(ctx, name)
 	return i.Ref, i.Digest, err
 }
