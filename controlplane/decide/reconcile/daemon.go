@@ -1,17 +1,20 @@
 package reconcile
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/plimsoll-project/plimsoll/controlplane/model"
 )
 
 // daemon takes a DAEMON service's next step: one task on each container instance
 // that is ACTIVE, connected and can take it.
 func (w *work) daemon() {
-	on := map[string][]*model.Task{}
+	on := map[string][]*member{}
 	healthy := 0
-	for _, t := range w.alive {
-		on[t.Record.GetInstance()] = append(on[t.Record.GetInstance()], t)
-		if wanted(t) && w.healthy(t) {
+	for _, m := range w.members() {
+		on[m.Record.GetInstance()] = append(on[m.Record.GetInstance()], m)
+		if m.wanted && m.healthy {
 			healthy++
 		}
 	}
@@ -22,19 +25,17 @@ func (w *work) daemon() {
 		}
 	}
 	minimum, _ := bounds(w.desire.GetDeploymentConfiguration(), len(targets), 0, 100)
-	spare := healthy - minimum
-	reason := "Scaling activity initiated by (deployment " + w.primary().GetDeployment().GetId() + ")"
-	settled := true
+	spare, settled, halted := healthy-minimum, true, w.halted()
 	for _, i := range targets {
-		settled = w.daemonOn(i, on[i.Record.GetId()], &spare, reason) && settled
+		settled = w.daemonOn(i, on[i.Record.GetId()], &spare, halted) && settled
 		delete(on, i.Record.GetId())
 	}
-	for id, tasks := range on {
+	for _, id := range slices.Sorted(maps.Keys(on)) {
 		i, ok := w.s.Instance(w.cluster(), id)
-		for _, t := range tasks {
+		for _, m := range on[id] {
 			// On a draining host daemons leave last.
-			if wanted(t) && (!ok || i.Status() != model.InstanceActive && !w.others(i)) {
-				w.stop(t, reason)
+			if m.wanted && (!ok || i.Status() != model.InstanceActive && !w.others(i)) {
+				w.stop(m.Task, w.scaling())
 			}
 		}
 	}
@@ -43,28 +44,24 @@ func (w *work) daemon() {
 }
 
 // daemonOn sees to one host; it answers whether all is as it is to be.
-func (w *work) daemonOn(i *model.Instance, tasks []*model.Task, spare *int, reason string) bool {
-	has := false
-	for _, t := range tasks {
-		current := t.Record.GetDeploymentId() == w.primary().GetDeployment().GetId()
+func (w *work) daemonOn(i *model.Instance, tasks []*member, spare *int, halted bool) bool {
+	has, settled := false, false
+	for _, m := range tasks {
 		switch {
-		case !wanted(t):
-		case current && !has:
-			has = w.healthy(t)
-			if !has {
-				return false
-			}
-		case current || !w.halted() && (*spare > 0 || !w.healthy(t)):
-			if w.healthy(t) {
+		case !m.wanted:
+		case m.current && !has:
+			has, settled = true, m.healthy
+		case m.current || !halted && (*spare > 0 || !m.healthy):
+			if m.healthy {
 				*spare--
 			}
-			w.stop(t, reason)
+			w.stop(m.Task, w.scaling())
 		}
 	}
-	if len(tasks) == 0 && !w.halted() {
+	if len(tasks) == 0 && !halted {
 		w.launchOn(i)
 	}
-	return has && len(tasks) == 1
+	return settled && len(tasks) == 1
 }
 
 // takes says whether the host can take the daemon.
@@ -73,10 +70,11 @@ func (w *work) takes(i *model.Instance) bool {
 	return t != nil && (w.cfg.Check == nil || w.cfg.Check(w.s, &model.Task{Record: t}, i.Record.GetId()) == "")
 }
 
-// others says whether tasks that are no daemons still are on the host.
+// others says whether tasks of services that are no daemons are still to run on
+// the host.
 func (w *work) others(i *model.Instance) bool {
 	for t := range w.s.TasksOfInstance(w.cluster(), i.Record.GetId()) {
-		if svc, ok := w.s.Service(w.cluster(), t.Record.GetService()); ok && !t.Stopped() && wanted(t) &&
+		if svc, ok := w.s.Service(w.cluster(), t.Record.GetService()); ok && !t.Stopped() &&
 			svc.Record.GetService().GetSchedulingStrategy() != w.desire.GetSchedulingStrategy() {
 			return true
 		}

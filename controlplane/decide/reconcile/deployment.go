@@ -19,7 +19,12 @@ const (
 	// freeFailures in a row delay nothing.
 	freeFailures = 3
 	maxThrottle  = 15 * time.Minute
+	// countingWindow is how much later than others' a failure may be reported.
+	countingWindow = time.Minute
 )
+
+// unhealthyReason is why tasks stop that fail their health check.
+const unhealthyReason = "Task failed container health checks"
 
 // adoptDeployment makes a deployment of what the API last asked for.
 func (w *work) adoptDeployment() {
@@ -28,6 +33,9 @@ func (w *work) adoptDeployment() {
 		return
 	}
 	w.begin(w.svc.Record.GetDeploymentId(), w.desire.GetTaskDefinition(), "")
+	if at := w.svc.Record.GetDeploymentCreatedAt(); at != nil {
+		w.primary().Deployment.CreatedAt = at
+	}
 }
 
 // begin puts a new primary deployment before the others.
@@ -58,45 +66,73 @@ func (w *work) begin(id, definition, reason string) {
 // and lets the circuit breaker judge.
 func (w *work) countFailures() {
 	for _, d := range w.status.GetDeployments() {
-		until := time.Time{}
-		if d.GetFailuresCountedUntil() != nil {
-			until = d.GetFailuresCountedUntil().AsTime()
-		}
-		var fresh []*model.Task
-		for _, t := range w.stopped {
-			at := t.StoppedAt()
-			if t.Record.GetDeploymentId() == d.GetDeployment().GetId() && failed(t) &&
-				(at.After(until) || at.Equal(until) && !slices.Contains(d.GetFailuresCounted(), t.Record.GetId())) {
-				fresh = append(fresh, t)
-			}
-		}
-		if len(fresh) > 0 {
+		if fresh := w.fresh(d); len(fresh) > 0 {
 			w.fail(d, fresh)
-		} else if d.GetConsecutiveFailures() > 0 && w.ranSince(d, d.GetFailedAt().AsTime()) {
+		} else if d.GetConsecutiveFailures() > 0 && w.stableSince(d) {
 			d.ConsecutiveFailures, d.ThrottledUntil = 0, nil
 		}
 	}
 	w.breaker()
 }
 
+// fresh are the deployment's failures that were not counted. Hosts' clocks
+// differ and reports are late, so that what stopped shortly before the last
+// counted one is told by its id.
+func (w *work) fresh(d *pb.DeploymentState) (fresh []*model.Task) {
+	id, since := d.GetDeployment().GetId(), time.Time{}
+	if d.GetFailuresCountedUntil() != nil {
+		since = d.GetFailuresCountedUntil().AsTime().Add(-countingWindow)
+	}
+	for _, t := range w.stopped {
+		if t.Record.GetDeploymentId() == id && failed(t) && w.stoppedAt(t).After(since) && !slices.Contains(d.GetFailuresCounted(), t.Record.GetId()) {
+			fresh = append(fresh, t)
+		}
+	}
+	return fresh
+}
+
+// stoppedAt is when the task stopped, by a clock that is not ahead of this one.
+func (w *work) stoppedAt(t *model.Task) time.Time {
+	if at := t.StoppedAt(); at.Before(w.now) {
+		return at
+	}
+	return w.now
+}
+
 // failed says whether a stopped task ended by itself: nobody wanted it to, and
-// its host was not lost.
-func failed(t *model.Task) bool { return wanted(t) && t.Record.GetStoppedAt() == nil }
+// its host was not lost; or its health check failed.
+func failed(t *model.Task) bool {
+	return t.DesiredStatus() == taskstate.Running && t.Record.GetStoppedAt() == nil || t.Record.GetStoppedReason() == unhealthyReason
+}
+
+// count remembers that the failures were counted.
+func (w *work) count(d *pb.DeploymentState, fresh []*model.Task) {
+	until := d.GetFailuresCountedUntil().AsTime()
+	for _, t := range fresh {
+		until = later(until, w.stoppedAt(t))
+	}
+	counted := map[string]bool{}
+	for _, id := range d.GetFailuresCounted() {
+		counted[id] = true
+	}
+	d.FailuresCounted = nil
+	for _, t := range w.stopped {
+		id := t.Record.GetId()
+		if w.stoppedAt(t).After(until.Add(-countingWindow)) && (counted[id] || slices.Contains(fresh, t)) {
+			d.FailuresCounted = append(d.FailuresCounted, id)
+		}
+	}
+	d.FailuresCountedUntil = timestamppb.New(until)
+}
 
 func (w *work) fail(d *pb.DeploymentState, fresh []*model.Task) {
+	w.count(d, fresh)
 	for _, t := range fresh {
-		at := timestamppb.New(t.StoppedAt())
-		switch c := at.AsTime().Compare(d.GetFailuresCountedUntil().AsTime()); {
-		case d.GetFailuresCountedUntil() == nil || c > 0:
-			d.FailuresCountedUntil, d.FailuresCounted = at, []string{t.Record.GetId()}
-		case c == 0:
-			d.FailuresCounted = append(d.FailuresCounted, t.Record.GetId())
-		}
 		if d.GetDeployment().GetRolloutState() == pb.DeploymentRolloutState_DEPLOYMENT_ROLLOUT_STATE_IN_PROGRESS {
 			d.Deployment.FailedTasks++
 		}
 		if ran(t) >= stable {
-			d.ConsecutiveFailures = 0
+			d.ConsecutiveFailures, d.ThrottledUntil = 0, nil
 		} else {
 			d.ConsecutiveFailures++
 		}
@@ -108,7 +144,7 @@ func (w *work) fail(d *pb.DeploymentState, fresh []*model.Task) {
 			delay = min(delay, time.Second<<(n-1))
 		}
 		d.ThrottledUntil = timestamppb.New(w.now.Add(delay))
-		w.tell("is unable to consistently start tasks successfully. For more information, see the tasks' stopped reasons.")
+		w.tell("is unable to consistently start tasks successfully. For more information, see the stopped tasks' reasons.")
 	}
 }
 
@@ -120,16 +156,18 @@ func ran(t *model.Task) time.Duration {
 	return t.StoppedAt().Sub(t.Status.GetStartedAt().AsTime())
 }
 
-// ranSince says whether a task of the deployment has been stable since then.
-func (w *work) ranSince(d *pb.DeploymentState, since time.Time) bool {
+// stableSince says whether a task of the deployment that started after its last
+// failure has been stable.
+func (w *work) stableSince(d *pb.DeploymentState) bool {
 	for _, t := range w.alive {
-		if from, ok := running(t); ok && t.Record.GetDeploymentId() == d.GetDeployment().GetId() {
-			from = later(from, since).Add(stable)
-			if !w.now.Before(from) {
-				return true
-			}
-			w.wake(from)
+		from, ok := w.running(t)
+		if !ok || t.Record.GetDeploymentId() != d.GetDeployment().GetId() || from.Before(d.GetFailedAt().AsTime()) {
+			continue
 		}
+		if from = from.Add(stable); !w.now.Before(from) {
+			return true
+		}
+		w.wake(from)
 	}
 	return false
 }
@@ -169,62 +207,6 @@ func (w *work) halted() bool {
 		return true
 	}
 	return false
-}
-
-// healthy says whether the task counts as healthy.
-func (w *work) healthy(t *model.Task) bool {
-	from, ok := running(t)
-	switch {
-	case !ok || t.Status.GetHealthStatus() == pb.HealthStatus_HEALTH_STATUS_UNHEALTHY:
-		return false
-	case t.Status.GetHealthStatus() == pb.HealthStatus_HEALTH_STATUS_HEALTHY:
-		return true
-	case w.hasCheck(t):
-		return false
-	}
-	if at := from.Add(w.cfg.ProvingTime); w.now.Before(at) {
-		w.wake(at)
-		return w.proven(t.Record.GetDeploymentId())
-	}
-	return true
-}
-
-// proven says whether one of the deployment's tasks has run for the proving time
-// with no failure since.
-func (w *work) proven(id string) bool {
-	since := time.Time{}
-	for _, d := range w.status.GetDeployments() {
-		if d.GetDeployment().GetId() == id && d.GetFailedAt() != nil {
-			since = d.GetFailedAt().AsTime()
-		}
-	}
-	for _, t := range w.alive {
-		if from, ok := running(t); ok && t.Record.GetDeploymentId() == id && !w.now.Before(later(from, since).Add(w.cfg.ProvingTime)) {
-			return true
-		}
-	}
-	return false
-}
-
-func (w *work) hasCheck(t *model.Task) bool {
-	for _, c := range w.s.DefinitionOf(t.Record.GetTask().GetTaskDefinitionArn()).GetTaskDefinition().GetContainerDefinitions() {
-		if c.GetHealthCheck() != nil && (c.Essential == nil || c.GetEssential()) {
-			return true
-		}
-	}
-	return false
-}
-
-// running says since when the task is RUNNING.
-func running(t *model.Task) (time.Time, bool) {
-	return t.Status.GetStartedAt().AsTime(), t.LastStatus() == taskstate.Running && t.Status.GetStartedAt() != nil
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // settle records whether the service is as it is to be.

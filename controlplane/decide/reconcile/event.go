@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
+	"github.com/plimsoll-project/plimsoll/proto/taskstate"
 )
 
 // maxEvents is how many events a service keeps (ECS: 100).
@@ -18,13 +19,25 @@ const placementReminder = 6 * time.Hour
 
 // tell adds an event: "(service NAME) MESSAGE".
 func (w *work) tell(message string) {
-	message = fmt.Sprintf("(service %s) %s", w.desire.GetServiceName(), message)
+	message = w.message(message)
 	h := w.hash(message, fmt.Sprint(w.now.UnixNano()), fmt.Sprint(len(w.status.Events)))
 	id := fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:32])
+	w.told = true
 	w.status.Events = append([]*pb.ServiceEvent{{Id: id, CreatedAt: timestamppb.New(w.now), Message: message}}, w.status.Events...)
 	if len(w.status.Events) > maxEvents {
 		w.status.Events = w.status.Events[:maxEvents]
 	}
+}
+
+// tellOnce adds an event unless it is the newest one.
+func (w *work) tellOnce(message string) {
+	if events := w.status.GetEvents(); len(events) == 0 || events[0].GetMessage() != w.message(message) {
+		w.tell(message)
+	}
+}
+
+func (w *work) message(message string) string {
+	return fmt.Sprintf("(service %s) %s", w.desire.GetServiceName(), message)
 }
 
 func (w *work) tellStartsAndStops() {
@@ -56,7 +69,7 @@ func list(ids []string) string {
 func (w *work) tellPlacement() {
 	failure := ""
 	for _, t := range w.alive {
-		if f := t.Record.GetPlacementFailure(); f != "" && wanted(t) && t.Record.GetInstance() == "" {
+		if f := t.Record.GetPlacementFailure(); f != "" && t.DesiredStatus() == taskstate.Running && t.Record.GetInstance() == "" {
 			failure = f
 			break
 		}

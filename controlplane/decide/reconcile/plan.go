@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,11 +27,13 @@ const batchSize = 90
 // Plan brings every service one step on.
 func Plan(s *model.Snapshot, now time.Time, cfg Config) model.Plan {
 	var plan model.Plan
+	taken := map[string]bool{}
 	for svc := range s.Services("") {
 		if svc.Status.GetInactive() {
 			continue
 		}
 		w := newWork(s, svc, now, cfg)
+		w.taken = taken
 		w.decide()
 		w.finish(&plan)
 	}
@@ -44,9 +47,14 @@ type work struct {
 	desire *pb.Service
 	now    time.Time
 	cfg    Config
-	// status is a copy of the stored one, changed as the plan goes on.
+	// status is a copy of the stored one, changed as the plan goes on. It shares
+	// events, which never change.
 	status *pb.ServiceStatusRecord
+	told   bool // an event was added
 	wakeAt time.Time
+	// taken are the hosts that a daemon is started on in this plan, by
+	// cluster/id. A second one waits for the next, which sees what is left.
+	taken map[string]bool
 
 	alive   []*model.Task
 	stopped []*model.Task
@@ -59,10 +67,13 @@ type work struct {
 
 func newWork(s *model.Snapshot, svc *model.Service, now time.Time, cfg Config) *work {
 	w := &work{s: s, svc: svc, desire: svc.Record.GetService(), now: now, cfg: cfg}
-	if svc.Status != nil {
-		w.status = proto.CloneOf(svc.Status)
-	} else {
-		w.status = &pb.ServiceStatusRecord{Cluster: w.cluster(), Service: w.desire.GetServiceName()}
+	old := svc.Status
+	w.status = &pb.ServiceStatusRecord{
+		Cluster: w.cluster(), Service: w.desire.GetServiceName(), Events: old.GetEvents(), Inactive: old.GetInactive(),
+		ReportedPlacementFailure: old.GetReportedPlacementFailure(), ReportedPlacementFailureAt: old.GetReportedPlacementFailureAt(),
+	}
+	for _, d := range old.GetDeployments() {
+		w.status.Deployments = append(w.status.Deployments, proto.CloneOf(d))
 	}
 	for t := range s.TasksOfService(w.cluster(), w.desire.GetServiceName()) {
 		if t.Stopped() {
@@ -95,13 +106,14 @@ func (w *work) decide() {
 // drainService stops a deleted service's tasks; it is INACTIVE without any.
 func (w *work) drainService() {
 	for _, t := range w.alive {
-		if wanted(t) {
+		if t.DesiredStatus() == taskstate.Running {
 			w.stop(t, "Service deleted")
 		}
 	}
 	if len(w.alive) == 0 {
 		w.status.Inactive = true
 		w.status.Deployments = nil
+		w.tell("has been deleted.")
 	}
 }
 
@@ -109,7 +121,7 @@ func (w *work) drainService() {
 func (w *work) finish(plan *model.Plan) {
 	w.tellStartsAndStops()
 	var first model.Batch
-	if w.svc.Status == nil || !proto.Equal(w.svc.Status, w.status) {
+	if w.changed() {
 		first = append(first, model.Write{
 			Key:   model.Key{Kind: model.KindServiceStatus, Cluster: w.cluster(), ID: w.desire.GetServiceName()},
 			Value: w.status, If: w.svc.StatusRevision,
@@ -126,6 +138,14 @@ func (w *work) finish(plan *model.Plan) {
 	plan.Wake(w.wakeAt)
 }
 
+// changed says whether the status is another than the stored one.
+func (w *work) changed() bool {
+	old := w.svc.Status
+	return old == nil || w.told || old.GetInactive() != w.status.GetInactive() ||
+		old.GetReportedPlacementFailure() != w.status.GetReportedPlacementFailure() ||
+		!slices.EqualFunc(old.GetDeployments(), w.status.GetDeployments(), func(a, b *pb.DeploymentState) bool { return proto.Equal(a, b) })
+}
+
 func (w *work) wake(t time.Time) {
 	if w.wakeAt.IsZero() || t.Before(w.wakeAt) {
 		w.wakeAt = t
@@ -135,8 +155,10 @@ func (w *work) wake(t time.Time) {
 // primary is the newest deployment.
 func (w *work) primary() *pb.DeploymentState { return w.status.GetDeployments()[0] }
 
-// wanted says whether the task is to run.
-func wanted(t *model.Task) bool { return t.DesiredStatus() == taskstate.Running }
+// scaling is the reason of a task that the service stops.
+func (w *work) scaling() string {
+	return "Scaling activity initiated by (deployment " + w.primary().GetDeployment().GetId() + ")"
+}
 
 func lastPart(s string) string {
 	for i := len(s) - 1; i >= 0; i-- {

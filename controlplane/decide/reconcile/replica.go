@@ -1,11 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
-	"slices"
-	"strings"
-
-	"github.com/plimsoll-project/plimsoll/controlplane/model"
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 	"github.com/plimsoll-project/plimsoll/proto/taskstate"
 )
@@ -14,117 +9,97 @@ import (
 func (w *work) replica() {
 	desired := int(w.desire.GetDesiredCount())
 	minimum, maximum := bounds(w.desire.GetDeploymentConfiguration(), desired, 100, 200)
-	var primary, stale []*model.Task
-	healthy := 0
-	healthyPrimary := 0
-	for _, t := range w.alive {
-		if !wanted(t) {
+	var primary, stale []*member
+	healthy, healthyPrimary, occupied := 0, 0, 0
+	for _, m := range w.members() {
+		if m.LastStatus() <= taskstate.Running {
+			occupied++
+		}
+		switch {
+		case !m.wanted:
 			continue
-		}
-		h := w.healthy(t)
-		if h {
-			healthy++
-		}
-		if t.Record.GetDeploymentId() == w.primary().GetDeployment().GetId() && !w.draining(t) {
-			primary = append(primary, t)
-			if h {
+		case m.current && !m.draining:
+			primary = append(primary, m)
+			if m.healthy {
 				healthyPrimary++
 			}
-		} else {
-			stale = append(stale, t)
+		case m.Record.GetInstance() == "":
+			// It serves nobody, and might take a new one's place.
+			w.stop(m.Task, w.scaling())
+			continue
+		default:
+			stale = append(stale, m)
+		}
+		if m.healthy {
+			healthy++
 		}
 	}
-	w.leaveFirst(primary)
-	w.leaveFirst(stale)
 
 	// Too many: the user scaled in.
 	if over := len(primary) - desired; over > 0 {
-		for _, t := range primary[:over] {
-			if w.healthy(t) {
+		leaveFirst(primary)
+		for _, m := range primary[:over] {
+			if m.healthy {
 				healthy--
+				healthyPrimary--
 			}
-			w.stop(t, "Scaling activity initiated by (deployment "+w.primary().GetDeployment().GetId()+")")
+			w.stop(m.Task, w.scaling())
 		}
 		primary = primary[over:]
 	}
 
 	missing := desired - len(primary)
 	halted := w.halted()
-	spare := healthy - minimum // healthy tasks that may go
-	go1 := len(stale) - max(0, desired-healthyPrimary)
+	// Stale tasks go when healthy primary ones have taken their place...
+	leave := len(stale) - max(0, desired-healthyPrimary)
 	if !halted && missing > 0 {
-		// Room for those that are missing, where the maximum leaves none.
-		go1 = max(go1, min(missing, len(primary)+len(stale)+missing-maximum))
+		// ... or to make room for those, where the maximum leaves none.
+		leave = max(leave, min(missing, len(primary)+len(stale)+missing-maximum))
 	}
-	left := len(stale)
-	for _, t := range stale {
-		if go1 <= 0 {
+	left := w.leave(stale, leave, healthy-minimum)
+	if !halted {
+		w.launch(min(missing, maximum-occupied))
+		if missing > 0 && healthy == len(w.alive) && len(w.creates)+len(w.stops) == 0 && left > 0 {
+			w.tellOnce("was unable to stop or start tasks during a deployment because of the service deployment configuration. " +
+				"Update the minimumHealthyPercent or maximumPercent value and try again.")
+		}
+	}
+	w.settle(len(primary) == desired && healthyPrimary == desired && left == 0 && len(w.stops) == 0 && len(w.creates) == 0)
+}
+
+// leave stops n of the stale tasks, and no more healthy ones than can be spared.
+// It answers how many are left.
+func (w *work) leave(stale []*member, n, spare int) (left int) {
+	left = len(stale)
+	if n <= 0 {
+		return left
+	}
+	leaveFirst(stale)
+	for _, m := range stale {
+		if n <= 0 {
 			break
 		}
-		if w.healthy(t) {
+		if m.healthy {
 			if spare <= 0 {
 				continue
 			}
 			spare--
 		}
-		go1--
+		n--
 		left--
-		w.stop(t, "Scaling activity initiated by (deployment "+w.primary().GetDeployment().GetId()+")")
+		w.stop(m.Task, w.scaling())
 	}
-	if !halted {
-		w.launch(min(missing, maximum-len(primary)-left))
-	}
-	w.settle(len(primary) == desired && healthyPrimary == desired && left == 0 && len(w.stops) == 0 && len(w.creates) == 0)
+	return left
 }
 
-// bounds are the minimum of healthy and the maximum of wanted tasks.
+// bounds are the minimum of healthy and the maximum of all tasks; the percents
+// are those that count where none are set.
 func bounds(c *pb.DeploymentConfiguration, desired int, minimumPercent, maximumPercent int32) (minimum, maximum int) {
-	if c.GetMinimumHealthyPercent() != 0 || c != nil && c.MinimumHealthyPercent != nil {
+	if c != nil && c.MinimumHealthyPercent != nil {
 		minimumPercent = c.GetMinimumHealthyPercent()
 	}
 	if c != nil && c.MaximumPercent != nil {
 		maximumPercent = c.GetMaximumPercent()
 	}
 	return (desired*int(minimumPercent) + 99) / 100, desired * int(maximumPercent) / 100
-}
-
-// leaveFirst orders tasks by who is to leave first: those not placed, then
-// those starting, then those on hosts that drain or are not connected, then the
-// youngest.
-func (w *work) leaveFirst(tasks []*model.Task) {
-	rank := func(t *model.Task) int {
-		switch {
-		case t.Record.GetInstance() == "":
-			return 0
-		case t.LastStatus() < taskstate.Running:
-			return 1
-		case !w.healthy(t):
-			return 2
-		case w.draining(t) || w.unreachable(t):
-			return 3
-		}
-		return 4
-	}
-	slices.SortFunc(tasks, func(a, b *model.Task) int {
-		return cmp.Or(rank(a)-rank(b),
-			b.Record.GetTask().GetCreatedAt().AsTime().Compare(a.Record.GetTask().GetCreatedAt().AsTime()),
-			strings.Compare(a.Record.GetId(), b.Record.GetId()))
-	})
-}
-
-func (w *work) instance(t *model.Task) (*model.Instance, bool) {
-	if t.Record.GetInstance() == "" {
-		return nil, false
-	}
-	return w.s.Instance(w.cluster(), t.Record.GetInstance())
-}
-
-func (w *work) draining(t *model.Task) bool {
-	i, ok := w.instance(t)
-	return ok && i.Status() != model.InstanceActive
-}
-
-func (w *work) unreachable(t *model.Task) bool {
-	i, ok := w.instance(t)
-	return ok && !w.s.Connected(i)
 }

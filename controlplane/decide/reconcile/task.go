@@ -20,28 +20,32 @@ import (
 // launch creates n tasks of the primary deployment.
 func (w *work) launch(n int) {
 	for range min(n, batchSize-len(w.creates)) {
-		w.create(w.newTask(w.primary().GetLaunched()))
+		t := w.newTask(w.primary().GetLaunched())
+		if t == nil {
+			w.tellOnce("was unable to start a task because there is no task definition " + w.primary().GetDeployment().GetTaskDefinition() + ".")
+			return
+		}
+		w.create(t)
 	}
 }
 
 // launchOn creates a task that is bound to the instance.
 func (w *work) launchOn(i *model.Instance) {
-	if len(w.creates) >= batchSize {
+	host := w.cluster() + "/" + i.Record.GetId()
+	if len(w.creates) >= batchSize || w.taken[host] {
 		return
 	}
 	t := w.newTask(w.primary().GetLaunched())
 	if t == nil {
 		return
 	}
+	w.taken[host] = true
 	t.Instance = i.Record.GetId()
 	t.Task.ContainerInstanceArn = i.Record.GetInstance().GetContainerInstanceArn()
 	w.create(t)
 }
 
 func (w *work) create(t *pb.TaskRecord) {
-	if t == nil {
-		return
-	}
 	w.primary().Launched++
 	w.creates = append(w.creates, model.Write{Key: model.Key{Kind: model.KindTask, Cluster: t.GetCluster(), ID: t.GetId()}, Value: t})
 	w.started = append(w.started, t.GetId())

@@ -371,7 +371,8 @@ type DeploymentState struct {
 	Completed bool `protobuf:"varint,7,opt,name=completed,proto3" json:"completed,omitempty"`
 	// The steady state event was written since the last change.
 	Steady bool `protobuf:"varint,8,opt,name=steady,proto3" json:"steady,omitempty"`
-	// Ids of stopped tasks counted at exactly failures_counted_until.
+	// Ids of counted tasks that stopped in the minute before failures_counted_until:
+	// reports may come late.
 	FailuresCounted []string `protobuf:"bytes,9,rep,name=failures_counted,json=failuresCounted,proto3" json:"failures_counted,omitempty"`
 	// The task definition of the last deployment that completed before this one:
 	// what the circuit breaker returns to.
