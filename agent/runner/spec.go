@@ -1,11 +1,13 @@
 package runner
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -72,7 +74,8 @@ func SpecOf(a *pb.Assignment, c *pb.ContainerDefinition, image string, f Facts) 
 		}
 	}
 	for _, t := range c.GetLinuxParameters().GetTmpfs() {
-		options := append([]string{"nosuid", "nodev", fmt.Sprintf("size=%dk", t.GetSize()*1024)}, t.GetMountOptions()...)
+		// As Docker does; mountOptions such as exec come later and win.
+		options := append([]string{"noexec", "nosuid", "nodev", fmt.Sprintf("size=%dk", t.GetSize()*1024)}, t.GetMountOptions()...)
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: t.GetContainerPath(), Type: "tmpfs", Source: "tmpfs", Options: options})
 	}
 	if n := c.GetLinuxParameters().GetSharedMemorySize(); n > 0 {
@@ -117,6 +120,7 @@ func labelsOf(a *pb.Assignment, c *pb.ContainerDefinition) map[string]string {
 
 func environment(a *pb.Assignment, c *pb.ContainerDefinition, o *pb.ContainerOverride, f Facts) []string {
 	env := []string{
+		"HOSTNAME=" + hostname(a, c, f),
 		"AWS_EXECUTION_ENV=AWS_ECS_EC2",
 		"PLIMSOLL_TASK_ARN=" + a.GetTask().GetTaskArn(),
 		"PLIMSOLL_HOST=" + f.Hostname,
@@ -139,11 +143,7 @@ func environment(a *pb.Assignment, c *pb.ContainerDefinition, o *pb.ContainerOve
 // the hard limit, the task's where the container has none.
 func limits(a *pb.Assignment, c *pb.ContainerDefinition, o *pb.ContainerOverride) *specs.LinuxResources {
 	r := &specs.LinuxResources{CPU: &specs.LinuxCPU{}, Memory: &specs.LinuxMemory{}}
-	cpu := c.GetCpu()
-	if o.GetCpu() > 0 {
-		cpu = o.GetCpu()
-	}
-	shares := uint64(max(2, cpu))
+	shares := uint64(max(2, cpuOf(a, c, o)))
 	r.CPU.Shares = &shares
 	memory := int64(c.GetMemory())
 	if o.GetMemory() > 0 {
@@ -167,19 +167,53 @@ func limits(a *pb.Assignment, c *pb.ContainerDefinition, o *pb.ContainerOverride
 	return r
 }
 
+// cpuOf is a container's CPU units. Containers without any share what the task
+// has beyond its others'.
+func cpuOf(a *pb.Assignment, c *pb.ContainerDefinition, o *pb.ContainerOverride) int64 {
+	own := func(c *pb.ContainerDefinition, o *pb.ContainerOverride) int64 {
+		if o.GetCpu() > 0 {
+			return int64(o.GetCpu())
+		}
+		return int64(c.GetCpu())
+	}
+	if n := own(c, o); n > 0 {
+		return n
+	}
+	left, without := taskCPU(a), int64(0)
+	for _, other := range a.GetTaskDefinition().GetContainerDefinitions() {
+		n := own(other, override(a, other.GetName()))
+		left -= n
+		if n == 0 {
+			without++
+		}
+	}
+	return max(0, left) / max(1, without)
+}
+
+// taskCPU is the task-level CPU in units, 0 if there is none. The control plane
+// has checked its form: "512" or "0.5 vCPU".
+func taskCPU(a *pb.Assignment) int64 {
+	return quantity(a.GetTask().GetOverrides().GetCpu(), a.GetTaskDefinition().GetCpu(), "vcpu")
+}
+
 // taskMemory is the task-level memory in MiB, 0 if there is none. The control
 // plane has checked its form: "512" or "1 GB".
 func taskMemory(a *pb.Assignment) int64 {
-	s := strings.ToLower(strings.TrimSpace(a.GetTask().GetOverrides().GetMemory()))
-	if s == "" {
-		s = strings.ToLower(strings.TrimSpace(a.GetTaskDefinition().GetMemory()))
-	}
-	var n float64
-	if number, ok := strings.CutSuffix(s, "gb"); ok {
-		_, _ = fmt.Sscanf(strings.TrimSpace(number), "%g", &n)
+	return quantity(a.GetTask().GetOverrides().GetMemory(), a.GetTaskDefinition().GetMemory(), "gb")
+}
+
+// quantity is a task-level number: the override if there is one. 1024 are one of
+// the unit.
+func quantity(override, definition, unit string) int64 {
+	s := strings.ToLower(strings.TrimSpace(cmp.Or(override, definition)))
+	number, whole := strings.CutSuffix(s, unit)
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	switch {
+	case err != nil || !(n >= 0 && n <= 1<<40): // NaN is neither
+		return 0
+	case whole:
 		return int64(n * 1024)
 	}
-	_, _ = fmt.Sscanf(s, "%g", &n)
 	return int64(n)
 }
 

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/plimsoll-project/plimsoll/cni"
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 	"github.com/plimsoll-project/plimsoll/proto/taskstate"
 )
@@ -250,54 +247,4 @@ func (t *task) remove(c *container) func(*task) {
 		c.Busy = true
 		time.AfterFunc(min(retryAtMost, retryAfter<<min(c.failed, 10)), func() { t.inbox.put(func(*task) { c.Busy = false }) })
 	}
-}
-
-func portsOf(c *pb.ContainerDefinition) []cni.PortMapping {
-	var out []cni.PortMapping
-	for _, p := range c.GetPortMappings() {
-		out = append(out, cni.PortMapping{ContainerPort: int(p.GetContainerPort()), HostPort: int(p.GetHostPort()), Protocol: protocol(p.GetProtocol())})
-	}
-	return out
-}
-
-func protocol(p pb.TransportProtocol) string {
-	if p == pb.TransportProtocol_TRANSPORT_PROTOCOL_UDP {
-		return "udp"
-	}
-	return "tcp"
-}
-
-func binding(p cni.PortMapping) *pb.NetworkBinding {
-	b := &pb.NetworkBinding{BindIp: "0.0.0.0", ContainerPort: proto.Int32(int32(p.ContainerPort)), HostPort: proto.Int32(int32(p.HostPort)),
-		Protocol: pb.TransportProtocol_TRANSPORT_PROTOCOL_TCP}
-	if p.Protocol == "udp" {
-		b.Protocol = pb.TransportProtocol_TRANSPORT_PROTOCOL_UDP
-	}
-	return b
-}
-
-func hostBindings(c *pb.ContainerDefinition) []*pb.NetworkBinding {
-	var out []*pb.NetworkBinding
-	for _, p := range c.GetPortMappings() {
-		out = append(out, binding(cni.PortMapping{ContainerPort: int(p.GetContainerPort()), HostPort: int(p.GetContainerPort()), Protocol: protocol(p.GetProtocol())}))
-	}
-	return out
-}
-
-// writeFiles writes a container's /etc/hosts, /etc/hostname and /etc/resolv.conf.
-func writeFiles(dir, hostname, address string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	resolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	hosts := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n" + address + "\t" + hostname + "\n"
-	for name, data := range map[string]string{"hosts": hosts, "hostname": hostname + "\n", "resolv.conf": string(resolv)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -225,58 +224,6 @@ func (t *task) fail(c *container, err error) {
 	t.end(pb.TaskStopCode_TASK_STOP_CODE_TASK_FAILED_TO_START, err.Error())
 }
 
-// report tells the task's status if it changed.
-func (t *task) report() {
-	last := taskstate.Pending
-	running := 0
-	for _, c := range t.containers {
-		if c.Phase >= Running {
-			running++
-		}
-	}
-	switch {
-	case t.ending && t.status.GetStartedAt() != nil, t.ending && running > 0:
-		last = taskstate.Stopping
-	case t.ending:
-		last = taskstate.Deprovisioning
-	case running == len(t.containers):
-		last = taskstate.Running
-		if t.status.StartedAt == nil {
-			t.status.StartedAt = timestamppb.New(t.r.cfg.Now())
-		}
-	}
-	t.publish(last)
-}
-
-func (t *task) publish(last taskstate.Status) {
-	s := proto.CloneOf(t.status)
-	if old := taskstate.Parse(s.GetLastStatus()); last < old {
-		last = old
-	}
-	s.LastStatus = last.String()
-	s.Containers = nil
-	for _, c := range t.containers {
-		s.Containers = append(s.Containers, proto.CloneOf(c.out))
-	}
-	if proto.Equal(s, t.told) {
-		return
-	}
-	if from := t.status.GetLastStatus(); from != s.GetLastStatus() {
-		t.r.cfg.Logger.Info("task status", "task", s.GetTask(), "from", from, "to", s.GetLastStatus())
-	}
-	s.Version++
-	t.status, t.told = s, proto.CloneOf(s)
-	t.r.cfg.Report(t.told)
-	// Until a task runs, all of its status can be read from its containers and
-	// network; that spares launches the disk.
-	if last < taskstate.Running {
-		return
-	}
-	if err := t.r.cfg.Journal.Note(s); err != nil {
-		t.r.cfg.Logger.Error("note a task's status", "task", s.GetTask(), "err", err)
-	}
-}
-
 // finish is the end: nothing of the task is left.
 func (t *task) finish() {
 	if err := os.RemoveAll(t.dir()); err != nil {
@@ -298,57 +245,6 @@ func (t *task) finish() {
 }
 
 func (t *task) dir() string { return filepath.Join(t.r.cfg.Dir, t.a.GetTaskId()) }
-
-// adopt puts the task where an earlier agent left it.
-func (t *task) adopt(s *pb.TaskStatusRecord, byID map[string]runtime.Container) {
-	if s != nil {
-		t.status = s
-		t.ending = s.GetStoppingAt() != nil
-		if t.ending {
-			t.giveUp()
-		}
-	}
-	for _, c := range t.containers {
-		for _, out := range s.GetContainers() {
-			if out.GetName() == c.def.GetName() {
-				c.out = proto.CloneOf(out)
-			}
-		}
-		seen, ok := byID[c.id]
-		switch {
-		case ok && seen.Status == runtime.Running:
-			c.Phase, c.signal = Running, seen.StopSignal
-			c.out.LastStatus = taskstate.Running.String()
-		case ok && seen.Status == runtime.Created:
-			c.Phase, c.signal, c.image = Created, seen.StopSignal, seen.Image
-		case ok:
-			c.Phase = Running
-			t.exited(c, seen.ExitCode, seen.ExitedAt)
-		case c.out.ExitCode != nil:
-			// Its end was noted; it may have been removed already.
-			c.Phase = Stopped
-		case s.GetStartedAt() != nil:
-			// It ran, and is gone: the host was off.
-			c.Phase = Running
-			c.out.Reason = "The container is gone: its host was restarted"
-			t.exited(c, killed, t.r.cfg.Now())
-		}
-		if _, digest, found := strings.Cut(seen.Image, "@"); found && c.out.ImageDigest == "" {
-			c.out.ImageDigest = digest
-		}
-		if a, found := t.r.cfg.Network.Get(c.id); found && ok && c.out.NetworkBindings == nil {
-			for _, p := range a.Ports {
-				c.out.NetworkBindings = append(c.out.NetworkBindings, binding(p))
-			}
-		}
-	}
-	if taskstate.Parse(t.a.GetTask().GetDesiredStatus()) == taskstate.Stopped {
-		t.end(t.a.GetStopCode(), t.a.GetStoppedReason())
-	}
-	// Whether the last status was taken, and whether it was noted, is not known:
-	// it is told again, newer than any that was told.
-	t.status.Version += 1000
-}
 
 // containerARN is arn:...:container/CLUSTER/TASK/UUID, the UUID made from the
 // container's id.
