@@ -1,6 +1,3 @@
-// Package liveness decides when a host is lost: it remembers since when each
-// host is not connected, and gives a host's tasks up once that is too long. It
-// is pure.
 package liveness
 
 import (
@@ -15,9 +12,13 @@ import (
 	"github.com/plimsoll-project/plimsoll/proto/taskstate"
 )
 
+// DefaultLossTimeout is Config's LossTimeout where that is not set.
+const DefaultLossTimeout = 15 * time.Second
+
 // Config is what operators may set.
 type Config struct {
-	// LossTimeout is how long a host may be unreachable.
+	// LossTimeout is how long a host may be unreachable; DefaultLossTimeout if
+	// zero.
 	LossTimeout time.Duration
 	// TermStartedAt is when this leader began: it judges nobody by the time
 	// before, in which nobody may have been there to connect to.
@@ -27,8 +28,12 @@ type Config struct {
 // batchSize bounds the tasks that one transaction gives up.
 const batchSize = 90
 
-// Plan notes who is unreachable and gives up the tasks of who is lost.
+// Plan notes who is unreachable and gives up the tasks of who is lost, or was
+// deregistered. A host that is connected again is noted too.
 func Plan(s *model.Snapshot, now time.Time, cfg Config) model.Plan {
+	if cfg.LossTimeout <= 0 {
+		cfg.LossTimeout = DefaultLossTimeout
+	}
 	var plan model.Plan
 	for i := range s.Instances("") {
 		judge(s, i, now, cfg, &plan)
@@ -55,7 +60,10 @@ func judge(s *model.Snapshot, i *model.Instance, now time.Time, cfg Config, plan
 			Cluster: cluster, Instance: id, UnreachableSince: timestamppb.New(now)}}})
 		return
 	}
+	away := now.Sub(i.Liveness.GetUnreachableSince().AsTime())
+	reason := fmt.Sprintf("Host lost: container instance %s unreachable for %.0f s", id, away.Seconds())
 	if i.Liveness.GetLost() {
+		giveUp(s, i, now, reason, nil, plan)
 		return
 	}
 	since := i.Liveness.GetUnreachableSince().AsTime()
@@ -68,7 +76,6 @@ func judge(s *model.Snapshot, i *model.Instance, now time.Time, cfg Config, plan
 	}
 	lost := proto.CloneOf(i.Liveness)
 	lost.Lost = true
-	reason := fmt.Sprintf("Host lost: container instance %s is unreachable since %s", id, i.Liveness.GetUnreachableSince().AsTime().Format(time.RFC3339))
 	giveUp(s, i, now, reason, &model.Write{Key: key, Value: lost, If: i.LivenessRevision}, plan)
 }
 

@@ -1,4 +1,3 @@
-// Package resources works out what a task takes from its host. It is pure.
 package resources
 
 import (

@@ -1,0 +1,2 @@
+// Package resources works out what a task takes from its host. It is pure.
+package resources
