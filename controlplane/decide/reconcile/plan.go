@@ -29,7 +29,7 @@ func Plan(s *model.Snapshot, now time.Time, cfg Config) model.Plan {
 	var plan model.Plan
 	taken := map[string]bool{}
 	for svc := range s.Services("") {
-		if svc.Status.GetInactive() {
+		if svc.Status.GetInactive() && svc.Record.GetService().GetStatus() != "ACTIVE" {
 			continue
 		}
 		w := newWork(s, svc, now, cfg)
@@ -68,6 +68,10 @@ type work struct {
 func newWork(s *model.Snapshot, svc *model.Service, now time.Time, cfg Config) *work {
 	w := &work{s: s, svc: svc, desire: svc.Record.GetService(), now: now, cfg: cfg}
 	old := svc.Status
+	if old.GetInactive() {
+		// It is of a service before this one that had its name.
+		old = nil
+	}
 	w.status = &pb.ServiceStatusRecord{
 		Cluster: w.cluster(), Service: w.desire.GetServiceName(), Events: old.GetEvents(), Inactive: old.GetInactive(),
 		ReportedPlacementFailure: old.GetReportedPlacementFailure(), ReportedPlacementFailureAt: old.GetReportedPlacementFailureAt(),

@@ -340,6 +340,12 @@ func TestDeletedServiceStopsItsTasksAndBecomesInactive(t *testing.T) {
 	w.settle(nil)
 	want(t, "inactive", true, w.status("web").GetInactive())
 	want(t, "tasks", 0, len(w.tasks("web")))
+	want(t, "the last event", "(service web) has been deleted.", w.status("web").GetEvents()[0].GetMessage())
+	// One that takes its name starts with nothing of it.
+	w.service("web", 2, 2, func(s *pb.Service) { s.Status = "ACTIVE" })
+	w.settle(nil)
+	want(t, "tasks", map[string]int{"2": 3}, w.counts("web"))
+	want(t, "events", 3, len(w.events("web")))
 }
 
 func TestPlacementFailureIsToldOnce(t *testing.T) {
