@@ -36,7 +36,9 @@ type Config struct {
 	MaxLaunches int
 	// LogMaxBytes is what one container's output may take on disk.
 	LogMaxBytes int64
-	Logger      *slog.Logger
+	// MetricsListen is host:port of /metrics (HTTP); empty for none.
+	MetricsListen string
+	Logger        *slog.Logger
 }
 
 func (c *Config) complete() error {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
@@ -39,9 +40,13 @@ type node struct {
 	journal  *journal.Journal
 	logs     *logs.Logs
 	runner   *runner.Runner
+	session  *session.Session
+
+	connected atomic.Bool
 
 	mu       sync.Mutex
 	complete bool // the first complete set of assignments is here
+	swept    bool // what nobody owned is gone
 }
 
 // imageStore brings images onto the host.
@@ -126,11 +131,13 @@ func (n *node) serve(ctx context.Context) error {
 	s := session.New(session.Config{
 		Identity: n.identity, Servers: n.cfg.Servers, Hello: func() *pb.Hello { return greeting }, Handler: n, Logger: n.cfg.Logger,
 		Connected: func(connected bool) {
+			n.connected.Store(connected)
 			if connected {
 				_, _ = daemon.SdNotify(false, daemon.SdNotifyReady)
 			}
 		},
 	})
+	n.session = s
 	n.runner = runner.New(ctx, runner.Config{
 		Runtime: n.runtime, Network: n.network, Images: n.images, Logs: n.logs, Journal: n.journal, Report: s.Report,
 		Dir: filepath.Join(n.cfg.RuntimeDir, "tasks"), Hostname: n.cfg.Hostname, Launches: n.cfg.MaxLaunches,
@@ -144,6 +151,9 @@ func (n *node) serve(ctx context.Context) error {
 	g.Go(func() error { n.observe(ctx, events); return nil })
 	g.Go(func() error { return n.logs.Run(ctx) })
 	g.Go(func() error { return s.Run(ctx) })
+	if n.cfg.MetricsListen != "" {
+		g.Go(func() error { return n.serveMetrics(ctx) })
+	}
 	err = g.Wait()
 	n.runner.Wait()
 	return err
@@ -169,6 +179,7 @@ func (n *node) observe(ctx context.Context, events <-chan runtime.Event) {
 				continue
 			}
 			n.runner.Observe(containers)
+			n.sweep(ctx)
 		}
 	}
 }
@@ -205,9 +216,26 @@ func (n *node) Assigned(ctx context.Context, a *pb.Assignments) error {
 	n.complete = n.complete || first
 	n.mu.Unlock()
 	if first {
-		n.runner.Sweep(ctx)
+		n.sweep(ctx)
 	}
 	return nil
+}
+
+// sweep removes what nobody owns, once it is known what somebody owns.
+func (n *node) sweep(ctx context.Context) {
+	n.mu.Lock()
+	due := n.complete && !n.swept
+	n.mu.Unlock()
+	if !due {
+		return
+	}
+	err := n.runner.Sweep(ctx)
+	if err != nil {
+		n.cfg.Logger.Warn("remove what no task owns", "err", err)
+	}
+	n.mu.Lock()
+	n.swept = err == nil
+	n.mu.Unlock()
 }
 
 // Rejected changes nothing: a status is also refused because it is stored

@@ -18,6 +18,7 @@ import (
 	"github.com/plimsoll-project/plimsoll/agent/runner"
 	"github.com/plimsoll-project/plimsoll/agent/runtime"
 	"github.com/plimsoll-project/plimsoll/agent/runtime/fake"
+	"github.com/plimsoll-project/plimsoll/agent/session"
 	"github.com/plimsoll-project/plimsoll/agent/session/sessiontest"
 	networkfake "github.com/plimsoll-project/plimsoll/cni/fake"
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
@@ -257,5 +258,38 @@ func TestExpiredIdentityJoinsAgain(t *testing.T) {
 	h.server.Life = time.Hour
 	if id, err = identity(t.Context(), cfg); err != nil || id.Expired(time.Now()) {
 		t.Errorf("with a token: %v", err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	h := newHost(t, nil)
+	cfg := h.config()
+	n := &node{cfg: cfg, session: session.New(session.Config{}), runner: runner.New(t.Context(), runner.Config{Launches: 3})}
+	n.session.Report(&pb.TaskStatusRecord{Task: id1})
+	n.connected.Store(true)
+	families, err := n.metrics().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if f.GetMetric()[0].GetGauge() != nil {
+			got[f.GetName()] = f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"plimsoll_agent_connected": 1, "plimsoll_agent_tasks": 0, "plimsoll_agent_statuses_pending": 1, "plimsoll_agent_launching_limit": 3,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s is %v, want %v", name, v, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	n.cfg.MetricsListen = "127.0.0.1:0"
+	go func() { ended <- n.serveMetrics(ctx) }()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,7 +165,13 @@ func TestSweepRemovesWhatNobodyOwns(t *testing.T) {
 		if _, err := h.runtime.Create(t.Context(), runtime.Spec{ID: stranger}); err != nil {
 			t.Fatal(err)
 		}
-		h.runner.Sweep(t.Context())
+		h.runtime.FailNext(fake.OpRemove, errors.New("busy"))
+		if err := h.runner.Sweep(t.Context()); err == nil {
+			t.Error("a removal that fails is not told")
+		}
+		if err := h.runner.Sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
 		h.pass(0)
 		own := runner.ContainerID(taskID(1), "app")
 		if all, err := h.runtime.List(t.Context()); err != nil || len(all) != 1 || all[0].ID != own || all[0].Status != runtime.Running {

@@ -2,6 +2,8 @@ package runner
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -48,6 +50,8 @@ type Runner struct {
 	ctx    context.Context
 	launch chan struct{} // the semaphore of launches
 	wg     sync.WaitGroup
+	// turn is held by Assign and Sweep: what a new task makes is not swept.
+	turn sync.Mutex
 
 	mu    sync.Mutex
 	tasks map[string]*task
@@ -100,9 +104,10 @@ func (r *Runner) keep(id string, t *task) {
 	}
 }
 
-// Assign has tasks run, or changes what is wanted of those that run. Callers
-// take turns.
+// Assign has tasks run, or changes what is wanted of those that run.
 func (r *Runner) Assign(all ...*pb.Assignment) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
 	var fresh []*pb.Assignment
 	for _, a := range all {
 		r.mu.Lock()
@@ -201,13 +206,16 @@ func (r *Runner) Observe(containers []runtime.Container) {
 }
 
 // Sweep removes containers and networks that belong to no known task. It is
-// called once the first complete set of assignments is here.
-func (r *Runner) Sweep(ctx context.Context) {
+// called once the first complete set of assignments is here, and again if it
+// fails.
+func (r *Runner) Sweep(ctx context.Context) error {
+	r.turn.Lock()
+	defer r.turn.Unlock()
 	containers, err := r.cfg.Runtime.List(ctx)
 	if err != nil {
-		r.cfg.Logger.Warn("list containers", "err", err)
-		return
+		return fmt.Errorf("list containers: %w", err)
 	}
+	var errs []error
 	r.mu.Lock()
 	known := map[string]bool{}
 	var keep []string
@@ -225,15 +233,40 @@ func (r *Runner) Sweep(ctx context.Context) {
 		if !known[c.ID] {
 			r.cfg.Logger.Info("remove a container that no task owns", "container", c.ID)
 			if err := r.cfg.Runtime.Remove(ctx, c.ID); err != nil {
-				r.cfg.Logger.Warn("remove a container that no task owns", "container", c.ID, "err", err)
+				errs = append(errs, fmt.Errorf("remove container %s: %w", c.ID, err))
 			}
 		}
 	}
 	removed, err := r.cfg.Network.GC(ctx, keep)
 	if err != nil {
-		r.cfg.Logger.Warn("remove networks that no task owns", "err", err)
+		errs = append(errs, fmt.Errorf("remove networks: %w", err))
 	}
 	if len(removed) > 0 {
 		r.cfg.Logger.Info("removed networks that no task owns", "count", len(removed))
 	}
+	return errors.Join(errs...)
+}
+
+// Counts are figures of a Runner.
+type Counts struct {
+	// Tasks that are not over; Ended ones that are, and still assigned.
+	Tasks, Ended int
+	// Launching is how many containers are being created or started, at most
+	// Launches.
+	Launching, Launches int
+}
+
+// Counts answers the figures now.
+func (r *Runner) Counts() Counts {
+	c := Counts{Launching: len(r.launch), Launches: cap(r.launch)}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tasks {
+		if t == nil {
+			c.Ended++
+		} else {
+			c.Tasks++
+		}
+	}
+	return c
 }

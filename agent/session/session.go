@@ -74,6 +74,13 @@ func New(cfg Config) *Session { return &Session{cfg: cfg, reporter: newReporter(
 // not block.
 func (s *Session) Report(r *pb.TaskStatusRecord) { s.reporter.put(r) }
 
+// Pending is how many tasks' statuses are not acknowledged.
+func (s *Session) Pending() int {
+	s.reporter.mu.Lock()
+	defer s.reporter.mu.Unlock()
+	return len(s.reporter.pending)
+}
+
 // Run holds a session, and another when it ends, until ctx ends or the host was
 // deregistered.
 func (s *Session) Run(ctx context.Context) error {

@@ -78,6 +78,7 @@ func command() *cobra.Command {
 	f.Int64Var(&cfg.ReservedMemory, "reserved-memory", 0, "MiB that are kept from tasks")
 	f.IntVar(&cfg.MaxLaunches, "max-launches", 0, "containers that are started at once; twice the cores if 0")
 	f.Int64Var(&cfg.LogMaxBytes, "log-max-bytes", 50<<20, "bytes of a container's output that are kept")
+	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics (HTTP); none if empty")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
 	c.AddCommand(&cobra.Command{
