@@ -99,9 +99,16 @@ func launchRows(ctx context.Context, t *table, p *plim, dir, archive string, n i
 		{&bare, func(id string, _ int) (cycle, error) { return r.run(ctx, id, 0) }},
 		{&cni, func(id string, i int) (cycle, error) { return r.run(ctx, id, 20000+i) }},
 	}
-	// The first of each kind warms caches up and is not counted.
+	// The first of each kind warms caches up and is not counted. The order
+	// rotates: each kind follows each other one, whose namespaces and cgroups the
+	// kernel may still be taking down.
 	for i := range n + 1 {
-		for k, kind := range kinds {
+		for j := range kinds {
+			k := (i + j) % len(kinds)
+			if i%2 == 1 { // and turns round
+				k = (i + len(kinds) - j) % len(kinds)
+			}
+			kind := kinds[k]
 			c, err := kind.one(fmt.Sprintf("s-%d-%d", i, k), i)
 			if err != nil {
 				return err
