@@ -25,7 +25,7 @@ func (s *Sim) misbehave() {
 	if s.chance(s.cfg.Faults) {
 		s.store.Hold()
 	}
-	if s.chance(3 * s.cfg.Faults) {
+	if s.chance(s.cfg.Faults) {
 		s.store.Release()
 	}
 }

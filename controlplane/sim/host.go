@@ -28,7 +28,8 @@ type host struct {
 // local is a task on its host.
 type local struct {
 	id      string
-	bad     bool // it fails where it would run
+	bad     bool          // it fails where it would run
+	life    time.Duration // how long it runs; zero for without end
 	status  taskstate.Status
 	sent    taskstate.Status // what the control plane was told
 	started time.Time
@@ -109,10 +110,13 @@ func (t *local) advance(s *Sim) {
 	}
 	t.nextAt = time.Time{}
 	switch {
-	case t.status == taskstate.Stopping || t.bad:
+	case t.status != taskstate.Pending || t.bad:
 		t.end(s.now)
-	case t.status == taskstate.Pending:
+	default:
 		t.status, t.started = taskstate.Running, s.now
+		if t.life > 0 {
+			t.nextAt = s.now.Add(t.life)
+		}
 	}
 }
 
@@ -130,7 +134,11 @@ func (h *host) sync() error {
 		switch {
 		case l == nil && t.Stopped():
 		case l == nil:
-			h.tasks[id] = &local{id: id, bad: bad(t.Record), status: taskstate.Pending, nextAt: s.now.Add(s.between(0, 2*time.Second))}
+			l = &local{id: id, bad: bad(t.Record), status: taskstate.Pending, nextAt: s.now.Add(s.between(0, 2*time.Second))}
+			if t.Record.GetService() == "" {
+				l.life = s.between(time.Second, time.Minute)
+			}
+			h.tasks[id] = l
 		case l.status < taskstate.Stopping && t.DesiredStatus() == taskstate.Stopped:
 			l.status, l.nextAt = taskstate.Stopping, s.now.Add(s.between(0, 3*time.Second))
 		}

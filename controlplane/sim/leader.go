@@ -96,11 +96,16 @@ func (l *leader) step() error {
 	return nil
 }
 
+// sees says whether the snapshot shows all that was placed before: by earlier
+// leaders, who can write nothing since the term began, and by this one.
+func (l *leader) sees(snap *model.Snapshot) bool {
+	return snap.Revision >= l.fence.Created && snap.Revision >= l.wrote
+}
+
 func (l *leader) turn(lp *loop) error {
 	s := l.sim
 	snap := s.store.Snapshot()
-	// A term begins with a snapshot that shows all that earlier ones wrote.
-	if snap.Revision < l.fence.Created || lp.places && snap.Revision < l.wrote ||
+	if lp.places && !l.sees(snap) ||
 		snap.Revision == lp.seen && s.now.Before(lp.wakeAt) || !s.calm && s.chance(200) {
 		return nil
 	}

@@ -112,7 +112,7 @@ func (s *Sim) run() error {
 // step lets everybody do what is due, and checks.
 func (s *Sim) step() error {
 	s.now = s.now.Add(tick)
-	if s.store.Held() > 0 && (s.calm || s.chance(300)) {
+	if s.store.Held() > 0 && (s.calm || s.chance(200)) {
 		s.store.Show(1 + s.rng.IntN(5))
 	}
 	for _, h := range s.hosts {

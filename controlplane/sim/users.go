@@ -53,23 +53,23 @@ var kinds = []kind{
 
 // users do something now and then.
 func (s *Sim) users() error {
-	if !s.chance(30) {
+	if !s.chance(60) {
 		return nil
 	}
 	k := kinds[s.rng.IntN(len(kinds))]
 	h := s.hosts[s.rng.IntN(len(s.hosts))]
-	switch s.rng.IntN(12) {
+	switch s.rng.IntN(16) {
 	case 0:
 		return s.remove(k)
 	case 1:
 		return s.state(h, model.InstanceDraining)
 	case 2, 3:
 		return s.state(h, model.InstanceActive)
-	case 4:
+	case 4, 5, 6, 7, 8, 9:
 		return s.runTasks(1 + s.rng.IntN(4))
-	case 5, 6:
+	case 10:
 		return s.stopTask()
-	case 7, 8:
+	case 11, 12:
 		return s.set(k, false)
 	default:
 		return s.set(k, true)
@@ -149,8 +149,12 @@ func (s *Sim) state(h *host, status string) error {
 func (s *Sim) runTasks(n int) error {
 	l := s.leaders[len(s.leaders)-1]
 	snap := s.store.Snapshot()
-	if snap.Revision < max(l.wrote, l.fence.Created) {
+	if !l.sees(snap) {
 		return nil
+	}
+	need := &pb.TaskResources{Cpu: 200, Memory: 100 + s.rng.Int64N(900)}
+	if s.chance(500) {
+		need.HostPorts = []*pb.HostPort{{Port: 8080}}
 	}
 	var pending []*model.Task
 	for range n {
@@ -158,7 +162,7 @@ func (s *Sim) runTasks(n int) error {
 		id := fmt.Sprintf("%032x", s.serial)
 		pending = append(pending, &model.Task{Record: &pb.TaskRecord{Cluster: clusterName, Id: id,
 			Task:      &pb.Task{DesiredStatus: "RUNNING", TaskDefinitionArn: arnOf(1), Group: "family:web", CreatedAt: timestamppb.New(s.now)},
-			Resources: &pb.TaskResources{Cpu: 200, Memory: 300}}})
+			Resources: need}})
 	}
 	res := placement.Plan(snap, pending, placement.Config{Seed: s.cfg.Seed})
 	for _, b := range placement.Writes(snap, placement.Result{Bindings: res.Bindings}, s.now).Batches {
