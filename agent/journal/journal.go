@@ -57,20 +57,32 @@ func (j *Journal) Close() error { return j.db.Close() }
 
 // Assign notes tasks, all or none, on disk when it returns.
 func (j *Journal) Assign(all ...*pb.Assignment) error {
+	return putAll(j, assignments, (*pb.Assignment).GetTaskId, all)
+}
+
+// NoteAll notes the statuses of tasks, all or none, on disk when it returns.
+func (j *Journal) NoteAll(all []*pb.TaskStatusRecord) error {
+	return putAll(j, statuses, (*pb.TaskStatusRecord).GetTask, all)
+}
+
+func putAll[M proto.Message](j *Journal, bucket []byte, id func(M) string, all []M) error {
+	if len(all) == 0 {
+		return nil
+	}
 	err := j.db.Update(func(tx *bbolt.Tx) error {
-		for _, a := range all {
-			b, err := proto.Marshal(a)
+		for _, m := range all {
+			b, err := proto.Marshal(m)
 			if err != nil {
 				return err
 			}
-			if err := tx.Bucket(assignments).Put([]byte(a.GetTaskId()), b); err != nil {
+			if err := tx.Bucket(bucket).Put([]byte(id(m)), b); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("note %d assignments in the journal: %w", len(all), err)
+		return fmt.Errorf("note %s of %d tasks in the journal: %w", bucket, len(all), err)
 	}
 	return nil
 }

@@ -14,10 +14,11 @@ func TestWhatIsNotedSurvivesReopening(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, id := range []string{"a", "b"} {
-		if err := j.Assign(&pb.Assignment{TaskId: id, Service: "web"}); err != nil {
-			t.Fatal(err)
-		}
+	if err := j.Assign(&pb.Assignment{TaskId: "a", Service: "web"}, &pb.Assignment{TaskId: "b"}, &pb.Assignment{TaskId: "c"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.NoteAll([]*pb.TaskStatusRecord{{Task: "a", Version: 1}, {Task: "c", Version: 5}}); err != nil {
+		t.Fatal(err)
 	}
 	if err := j.Note(&pb.TaskStatusRecord{Task: "a", LastStatus: "RUNNING", Version: 3}); err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func TestWhatIsNotedSurvivesReopening(t *testing.T) {
 	}
 	defer j.Close()
 	all, err := j.Load()
-	if err != nil || len(all) != 1 || all["a"].Assignment.GetService() != "web" || all["a"].Status.GetVersion() != 3 {
+	if err != nil || len(all) != 2 || all["c"].Status.GetVersion() != 5 || all["a"].Assignment.GetService() != "web" || all["a"].Status.GetVersion() != 3 {
 		t.Errorf("the journal has %v, %v", all, err)
 	}
 }

@@ -81,6 +81,8 @@ func (r *Runner) Recover(ctx context.Context) error {
 	for _, c := range containers {
 		byID[c.ID] = c
 	}
+	var adopted []*task
+	var statuses []*pb.TaskStatusRecord
 	for id, e := range entries {
 		if taskstate.Parse(e.Status.GetLastStatus()) == taskstate.Stopped {
 			// It is reported until the control plane no longer assigns it.
@@ -90,7 +92,15 @@ func (r *Runner) Recover(ctx context.Context) error {
 		}
 		t := newTask(r, e.Assignment)
 		t.adopt(e.Status, byID)
-		r.keep(id, t)
+		adopted, statuses = append(adopted, t), append(statuses, t.status)
+	}
+	// Their versions are on disk before they are told, so that the next agent's
+	// are higher.
+	if err := r.cfg.Journal.NoteAll(statuses); err != nil {
+		return err
+	}
+	for _, t := range adopted {
+		r.keep(t.a.GetTaskId(), t)
 	}
 	return nil
 }
