@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,9 +38,7 @@ func TestStopSendsSIGTERMAndReleasesEverything(t *testing.T) {
 	c := on(t)
 	arn := c.runTask(c.register("stopped", "1", nil))
 	task := c.status(arn, "RUNNING")
-	if _, err := c.get(task, "/healthz"); err != nil {
-		t.Fatal(err)
-	}
+	c.until("it serves", func() (bool, string) { _, err := c.get(task, "/healthz"); return err == nil, fmt.Sprint(err) })
 	begin := time.Now()
 	if _, err := c.ecs.StopTask(c.ctx, &pb.StopTaskRequest{Task: arn, Reason: "test"}); err != nil {
 		t.Fatal(err)

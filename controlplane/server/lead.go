@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/plimsoll-project/plimsoll/controlplane/controller"
@@ -15,6 +16,15 @@ import (
 
 // lead is the leader's work: the controllers, until the term ends.
 func (s *server) lead(ctx context.Context, fence store.Fence) error {
+	// The leader before may have written what this replica's snapshot does not
+	// show yet: nothing is decided before it does.
+	last, err := s.etcd.client.Get(ctx, fence.Key)
+	if err != nil {
+		return fmt.Errorf("read the store's revision: %w", err)
+	}
+	if _, err := s.store.After(ctx, last.Header.Revision); err != nil {
+		return err
+	}
 	since := time.Now()
 	s.term.set(&fence, since)
 	defer s.term.set(nil, since)

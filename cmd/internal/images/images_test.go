@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,12 +55,20 @@ func newRegistry(t *testing.T) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: h, TLSConfig: cert.ServerTLS(), ErrorLog: log.New(io.Discard, "", 0)}
+	// Close does not wait for the handler of a client that went away.
+	var handling sync.WaitGroup
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handling.Add(1)
+		defer handling.Done()
+		h.ServeHTTP(w, r)
+	})
+	s := &http.Server{Handler: counted, TLSConfig: cert.ServerTLS(), ErrorLog: log.New(io.Discard, "", 0)}
 	served := make(chan error, 1)
 	go func() { served <- s.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() {
 		s.Close()
 		<-served
+		handling.Wait()
 	})
 	user, err := authority.IssueUser("ann", time.Hour)
 	if err != nil {
