@@ -34,6 +34,10 @@ type Config struct {
 	// MaxLaunches is how many containers are started at once; twice the cores
 	// when 0.
 	MaxLaunches int
+	// MaxPulls is how many images are downloaded at once; 3 when 0.
+	MaxPulls int
+	// RegistryHostsDir configures registries, as containerd's certs.d.
+	RegistryHostsDir string
 	// LogMaxBytes is what one container's output may take on disk.
 	LogMaxBytes int64
 	// MetricsListen is host:port of /metrics (HTTP); empty for none.
@@ -51,6 +55,8 @@ func (c *Config) complete() error {
 		return errors.New("--cpu, --memory and --reserved-memory must not be negative")
 	case c.MaxLaunches < 0:
 		return errors.New("--max-launches must not be negative")
+	case c.MaxPulls < 0:
+		return errors.New("--max-pulls must not be negative")
 	}
 	if _, err := attributesOf(*c); err != nil {
 		return err
@@ -65,6 +71,9 @@ func (c *Config) complete() error {
 	}
 	if c.MaxLaunches == 0 {
 		c.MaxLaunches = 2 * runtime.NumCPU()
+	}
+	if c.MaxPulls == 0 {
+		c.MaxPulls = 3
 	}
 	return nil
 }

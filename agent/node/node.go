@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/log"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
@@ -64,6 +65,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
+	// containerd's libraries tell each request; what fails is returned anyway.
+	if err := log.SetLevel("error"); err != nil {
+		return err
+	}
 	n := &node{cfg: cfg}
 	if n.journal, err = journal.Open(filepath.Join(cfg.DataDir, "journal.db")); err != nil {
 		return err
@@ -80,7 +85,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if n.runtime, err = containerd.New(ctx, containerd.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger}); err != nil {
 		return err
 	}
-	n.images = puller{images.New(images.Config{Client: c, Namespace: cfg.ContainerdNamespace, Logger: cfg.Logger})}
+	n.images = puller{images.New(images.Config{
+		Client: c, Namespace: cfg.ContainerdNamespace, HostsDir: cfg.RegistryHostsDir, Downloads: cfg.MaxPulls, Logger: cfg.Logger,
+	})}
 	n.logs, err = logs.New(logs.Config{Dir: filepath.Join(cfg.DataDir, "logs"), MaxBytes: cfg.LogMaxBytes, Logger: cfg.Logger})
 	if err != nil {
 		return err
@@ -254,7 +261,7 @@ func (n *node) Logs(ctx context.Context, r *pb.LogsTunnel, send func([]byte) err
 type puller struct{ *images.Images }
 
 // Pull brings an image onto the host.
-func (p puller) Pull(ctx context.Context, name string) (ref, digest string, err error) {
-	i, err := p.Images.Pull(ctx, name)
+func (p puller) Pull(ctx context.Context, name string, tell func(string)) (ref, digest string, err error) {
+	i, err := p.Images.Pull(ctx, name, tell)
 	return i.Ref, i.Digest, err
 }

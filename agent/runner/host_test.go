@@ -30,7 +30,7 @@ type host struct {
 	runtime *fake.Runtime
 	network *networkfake.Network
 	// pull replaces the images' puller.
-	pull     func(ctx context.Context, image string) (string, string, error)
+	pull     func(ctx context.Context, image string, tell func(string)) (string, string, error)
 	launches int
 
 	mu       sync.Mutex
@@ -91,9 +91,9 @@ func in(t *testing.T, script func(runtime.Spec) fake.Script, test func(t *testin
 	})
 }
 
-func (h *host) Pull(ctx context.Context, image string) (ref, digest string, err error) {
+func (h *host) Pull(ctx context.Context, image string, tell func(string)) (ref, digest string, err error) {
 	if h.pull != nil {
-		return h.pull(ctx, image)
+		return h.pull(ctx, image, tell)
 	}
 	digest = "sha256:" + strings.Repeat("0", 64)
 	return image + "@" + digest, digest, nil

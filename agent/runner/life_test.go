@@ -138,7 +138,7 @@ func TestStop(t *testing.T) {
 func TestStopWhilePulling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, nil)
-		h.pull = func(ctx context.Context, _ string) (string, string, error) {
+		h.pull = func(ctx context.Context, _ string, _ func(string)) (string, string, error) {
 			<-ctx.Done()
 			return "", "", ctx.Err()
 		}
@@ -157,6 +157,35 @@ func TestStopWhilePulling(t *testing.T) {
 	})
 }
 
+func TestPullTellsHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, nil)
+		go1, go2 := make(chan struct{}), make(chan struct{})
+		h.pull = func(_ context.Context, image string, tell func(string)) (string, string, error) {
+			<-go1
+			tell("Pulling image: 1MiB of 2MiB")
+			<-go2
+			return image + "@sha256:1", "sha256:1", nil
+		}
+		h.boot()
+		defer func() { h.stop() }()
+		h.assign(task(1, container("app")))
+		if s := h.last(taskID(1)); s.GetContainers()[0].GetReason() != "" {
+			t.Errorf("before the first word: %v", s)
+		}
+		close(go1)
+		synctest.Wait()
+		if s := h.last(taskID(1)); s.GetLastStatus() != "PENDING" || s.GetContainers()[0].GetReason() != "Pulling image: 1MiB of 2MiB" {
+			t.Errorf("while the image is pulled: %v", s)
+		}
+		close(go2)
+		synctest.Wait()
+		if s := h.last(taskID(1)); s.GetLastStatus() != "RUNNING" || s.GetContainers()[0].GetReason() != "" {
+			t.Errorf("after the pull: %v", s)
+		}
+	})
+}
+
 func TestFailureToStart(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {
@@ -164,7 +193,7 @@ func TestFailureToStart(t *testing.T) {
 		prepare      func(*host)
 	}{
 		{"pull", "CannotPullContainerError: ", func(h *host) {
-			h.pull = func(context.Context, string) (string, string, error) {
+			h.pull = func(context.Context, string, func(string)) (string, string, error) {
 				return "", "", errors.New("CannotPullContainerError: broken")
 			}
 		}},

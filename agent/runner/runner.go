@@ -16,8 +16,9 @@ import (
 )
 
 // Puller brings an image onto the host and answers name@digest and the digest.
+// Now and then tell hears how far it is.
 type Puller interface {
-	Pull(ctx context.Context, image string) (ref, digest string, err error)
+	Pull(ctx context.Context, image string, tell func(string)) (ref, digest string, err error)
 }
 
 // Logs says where a container's output goes, and that a task has stopped.

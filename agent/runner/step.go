@@ -53,8 +53,11 @@ func deadline(ctx context.Context, d time.Duration) (context.Context, context.Ca
 func (t *task) pull(c *container) func(*task) {
 	ctx, cancel := deadline(t.starting, pullTimeout)
 	defer cancel()
-	ref, digest, err := t.r.cfg.Images.Pull(ctx, c.def.GetImage())
+	ref, digest, err := t.r.cfg.Images.Pull(ctx, c.def.GetImage(), func(text string) {
+		t.inbox.put(func(*task) { c.out.Reason = text })
+	})
 	return func(t *task) {
+		c.out.Reason = ""
 		if err != nil {
 			t.fail(c, err)
 			return

@@ -77,6 +77,8 @@ func command() *cobra.Command {
 	f.Int64Var(&cfg.Memory, "memory", 0, "MiB for tasks; all of the host's if 0")
 	f.Int64Var(&cfg.ReservedMemory, "reserved-memory", 0, "MiB that are kept from tasks")
 	f.IntVar(&cfg.MaxLaunches, "max-launches", 0, "containers that are started at once; twice the cores if 0")
+	f.IntVar(&cfg.MaxPulls, "max-pulls", 0, "images that are downloaded at once; 3 if 0")
+	f.StringVar(&cfg.RegistryHostsDir, "registry-hosts-dir", "/etc/containerd/certs.d", "configuration of other image registries, as containerd's certs.d: mirrors, authorities, plain HTTP")
 	f.Int64Var(&cfg.LogMaxBytes, "log-max-bytes", 50<<20, "bytes of a container's output that are kept")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics (HTTP); none if empty")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -177,9 +177,13 @@ func (a *app) waitStopped(ctx context.Context, timeout time.Duration, tasks []*p
 		}
 		stopped := 0
 		for _, t := range r.GetTasks() {
-			if id := render.ShortARN(t.GetTaskArn()); seen[id] != t.GetLastStatus() {
-				seen[id] = t.GetLastStatus()
-				a.say("%s %s", id, a.palette().Status(t.GetLastStatus()))
+			id, now := render.ShortARN(t.GetTaskArn()), a.palette().Status(t.GetLastStatus())
+			if why := reason(t); why != "" {
+				now += "  " + why
+			}
+			if seen[id] != now {
+				seen[id] = now
+				a.say("%s %s", id, now)
 			}
 			if t.GetLastStatus() == "STOPPED" {
 				stopped++

@@ -102,10 +102,23 @@ func (a *app) taskTable(ctx context.Context, w io.Writer, tasks []*pb.Task) erro
 		rows = append(rows, []string{
 			render.ShortARN(t.GetTaskArn()), strings.TrimPrefix(t.GetGroup(), "service:"), render.ShortARN(t.GetTaskDefinitionArn()),
 			p.Status(t.GetLastStatus()), desired(t), or(hostName(host), "-"), or(strings.Join(endpoints(t, host), " "), "-"),
-			render.Age(since, a.now()), t.GetStoppedReason(),
+			render.Age(since, a.now()), reason(t),
 		})
 	}
 	return render.Rows(w, p, []string{"TASK", "SERVICE", "DEFINITION", "STATUS", "DESIRED", "HOST", "ADDRESS", "FOR", "REASON"}, rows)
+}
+
+// reason is why a task stopped, or what its start waits for.
+func reason(t *pb.Task) string {
+	if t.GetStoppedReason() != "" || t.GetStartedAt() != nil {
+		return t.GetStoppedReason()
+	}
+	for _, c := range t.GetContainers() {
+		if c.GetReason() != "" {
+			return c.GetReason()
+		}
+	}
+	return ""
 }
 
 // desired is empty while it is as observed, so that what differs stands out.

@@ -188,7 +188,7 @@ func TestStatusesOnlyOfOwnTasksAndOnlyForward(t *testing.T) {
 		{"unknown status", &pb.TaskStatusRecord{Task: "mine", LastStatus: "GONE", Version: 4}, false},
 		{"another host's", &pb.TaskStatusRecord{Task: "other", LastStatus: "STOPPED", Version: 1}, false},
 		{"no such task", &pb.TaskStatusRecord{Task: "none", LastStatus: "STOPPED", Version: 1}, false},
-		{"same status, newer", &pb.TaskStatusRecord{Task: "mine", LastStatus: "RUNNING", Version: 5, Progress: "x"}, true},
+		{"same status, newer", &pb.TaskStatusRecord{Task: "mine", LastStatus: "RUNNING", Version: 5, StoppedReason: "x"}, true},
 		{"stopped", &pb.TaskStatusRecord{Task: "mine", LastStatus: "STOPPED", Version: 6}, true},
 		{"after stopped", &pb.TaskStatusRecord{Task: "mine", LastStatus: "STOPPED", Version: 7}, false},
 	} {

@@ -802,8 +802,6 @@ type TaskStatusRecord struct {
 	StopCode           TaskStopCode           `protobuf:"varint,12,opt,name=stop_code,json=stopCode,proto3,enum=plimsoll.v1.TaskStopCode" json:"stop_code,omitempty"`
 	StoppedReason      string                 `protobuf:"bytes,13,opt,name=stopped_reason,json=stoppedReason,proto3" json:"stopped_reason,omitempty"`
 	Attachments        []*Attachment          `protobuf:"bytes,14,rep,name=attachments,proto3" json:"attachments,omitempty"`
-	// What the host does for the task now, for example the pull's progress.
-	Progress string `protobuf:"bytes,15,opt,name=progress,proto3" json:"progress,omitempty"`
 	// Grows with each change that the host reports; an older one is dropped.
 	Version       int64 `protobuf:"varint,16,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -936,13 +934,6 @@ func (x *TaskStatusRecord) GetAttachments() []*Attachment {
 		return x.Attachments
 	}
 	return nil
-}
-
-func (x *TaskStatusRecord) GetProgress() string {
-	if x != nil {
-		return x.Progress
-	}
-	return ""
 }
 
 func (x *TaskStatusRecord) GetVersion() int64 {
@@ -1546,7 +1537,7 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x04gpus\x18\x04 \x01(\x03R\x04gpus\"Z\n" +
 	"\bHostPort\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\x05R\x04port\x12:\n" +
-	"\bprotocol\x18\x02 \x01(\x0e2\x1e.plimsoll.v1.TransportProtocolR\bprotocol\"\xb2\x06\n" +
+	"\bprotocol\x18\x02 \x01(\x0e2\x1e.plimsoll.v1.TransportProtocolR\bprotocol\"\x96\x06\n" +
 	"\x10TaskStatusRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12\x1f\n" +
@@ -1568,8 +1559,7 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"stopped_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tstoppedAt\x126\n" +
 	"\tstop_code\x18\f \x01(\x0e2\x19.plimsoll.v1.TaskStopCodeR\bstopCode\x12%\n" +
 	"\x0estopped_reason\x18\r \x01(\tR\rstoppedReason\x129\n" +
-	"\vattachments\x18\x0e \x03(\v2\x17.plimsoll.v1.AttachmentR\vattachments\x12\x1a\n" +
-	"\bprogress\x18\x0f \x01(\tR\bprogress\x12\x18\n" +
+	"\vattachments\x18\x0e \x03(\v2\x17.plimsoll.v1.AttachmentR\vattachments\x12\x18\n" +
 	"\aversion\x18\x10 \x01(\x03R\aversion\"\x9b\x01\n" +
 	"\x17ContainerInstanceRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x0e\n" +
