@@ -100,9 +100,6 @@ func NewBridge(cfg BridgeConfig) (*Bridge, error) {
 	if err := b.sysctls(); err != nil {
 		return nil, err
 	}
-	if b.nft, err = newRules(cfg.TableName, cfg.Name, cfg.Subnet); err != nil {
-		return nil, err
-	}
 	return b, b.recover()
 }
 

@@ -266,6 +266,48 @@ func TestAddIsIdempotentAndSurvivesRestart(t *testing.T) {
 	}
 }
 
+// TestRestartLeavesPortsPublished connects without a pause while processes take
+// over from each other.
+func TestRestartLeavesPortsPublished(t *testing.T) {
+	dir := t.TempDir()
+	b := newBridge(t, dir)
+	a, err := b.Add(t.Context(), "kept", []PortMapping{{ContainerPort: 80, Protocol: "tcp"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, a, "kept", 80)
+	stop, ended := make(chan struct{}), make(chan int)
+	go func() {
+		n := 0
+		defer func() { ended <- n }()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if answer, err := ask(fmt.Sprintf("127.0.0.1:%d", a.Ports[0].HostPort)); err != nil {
+				t.Errorf("connection %d: %q, %v", n, answer, err)
+				return
+			}
+			n++
+		}
+	}()
+	for range 10 {
+		if err := b.Close(false); err != nil {
+			t.Error(err)
+		}
+		b = newBridge(t, dir)
+	}
+	close(stop)
+	if n := <-ended; n < 10 {
+		t.Errorf("only %d connections were made", n)
+	}
+	if err := b.Close(true); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestManyAtOnceLeaveNothing(t *testing.T) {
 	dir := t.TempDir()
 	b := newBridge(t, dir)
@@ -367,6 +409,33 @@ func BenchmarkAddDelete(b *testing.B) {
 		}
 		if err := br.Delete(context.Background(), id); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestTableOfManyPorts(t *testing.T) {
+	var tasks []Attachment
+	for n := range 5000 {
+		tasks = append(tasks, Attachment{
+			Address: netip.MustParsePrefix("172.30.1.2/16"),
+			Ports:   []PortMapping{{HostPort: 20000 + n, ContainerPort: 80, Protocol: "tcp"}},
+		})
+	}
+	for range 2 {
+		r, err := newRules("plimmany", "plimmany0", netip.MustParsePrefix("172.30.0.0/16"), tasks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := nftables.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.GetSetElements(r.maps["tcp"])
+		if err != nil || len(got) != len(tasks) {
+			t.Errorf("%d ports are in the table, %v", len(got), err)
+		}
+		if err := r.drop(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/google/nftables"
@@ -31,14 +32,21 @@ type rules struct {
 	maps  map[string]*nftables.Set
 }
 
-func newRules(name, bridge string, subnet netip.Prefix) (*rules, error) {
+// newRules makes the table, with the ports of the tasks that are there, in place
+// of an earlier process's, which may be another version's. It is one transaction:
+// no packet finds the table without a port that is published before and after.
+func newRules(name, bridge string, subnet netip.Prefix, tasks []Attachment) (*rules, error) {
 	r := &rules{table: &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}, maps: map[string]*nftables.Set{}}
 	c, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	// Begin anew: an earlier process's table may be another version's. The
-	// tasks' ports are added again by who recovers them.
+	published := map[string][]nftables.SetElement{}
+	for _, a := range tasks {
+		for protocol, e := range elements(a) {
+			published[protocol] = append(published[protocol], e...)
+		}
+	}
 	c.AddTable(r.table)
 	c.DelTable(r.table)
 	c.AddTable(r.table)
@@ -50,6 +58,12 @@ func newRules(name, bridge string, subnet netip.Prefix) (*rules, error) {
 		m := &nftables.Set{Table: r.table, Name: protocol + "-ports", IsMap: true, KeyType: nftables.TypeInetService, DataType: target}
 		if err := c.AddSet(m, nil); err != nil {
 			return nil, err
+		}
+		// A netlink message holds about 1,600 elements.
+		for some := range slices.Chunk(published[protocol], 500) {
+			if err := c.SetAddElements(m, some); err != nil {
+				return nil, err
+			}
 		}
 		r.maps[protocol] = m
 	}

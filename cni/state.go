@@ -34,7 +34,7 @@ func (b *Bridge) save(r *record) error {
 }
 
 // recover takes over what an earlier process made: what is whole is kept, what
-// is half made, or was before a reboot, is removed.
+// is half made, or was before a reboot, is removed. It makes the nftables table.
 func (b *Bridge) recover() error {
 	files, err := filepath.Glob(filepath.Join(b.cfg.StateDir, "*.json"))
 	if err != nil {
@@ -59,15 +59,20 @@ func (b *Bridge) recover() error {
 		}
 	}
 	b.pool.last = b.highest()
+	var whole []Attachment
+	var half []string
 	for _, r := range b.records() {
 		if r.Ready && isNamespace(r.Attachment.NetNS) && (!r.Attachment.Address.IsValid() || b.hasLink(vethName(r.Task))) {
-			// The table may be new.
-			if err := b.nft.add(r.Attachment); err != nil {
-				return err
-			}
-			continue
+			whole = append(whole, r.Attachment)
+		} else {
+			half = append(half, r.Task)
 		}
-		if err := b.Delete(context.Background(), r.Task); err != nil {
+	}
+	if b.nft, err = newRules(b.cfg.TableName, b.cfg.Name, b.cfg.Subnet, whole); err != nil {
+		return err
+	}
+	for _, task := range half {
+		if err := b.Delete(context.Background(), task); err != nil {
 			return err
 		}
 	}
