@@ -39,7 +39,10 @@ type Controller struct {
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
 	// Resync is DefaultResync if zero.
-	Resync  time.Duration
+	Resync time.Duration
+	// Timed controllers step at every resync and when a plan asks for it, whatever
+	// changes.
+	Timed   bool
 	Logger  *slog.Logger // none logs nothing
 	Metrics *Metrics     // none counts nothing
 }
@@ -128,8 +131,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	if resync <= 0 {
 		resync = DefaultResync
 	}
-	wake, cancel := c.Store.Subscribe()
-	defer cancel()
+	var wake <-chan struct{}
+	if !c.Timed {
+		var cancel func()
+		wake, cancel = c.Store.Subscribe()
+		defer cancel()
+	}
 	for {
 		began := clock()
 		result, err := c.Step(ctx, began)

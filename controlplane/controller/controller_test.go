@@ -179,6 +179,30 @@ func TestRunWakesWhenThePlanAsks(t *testing.T) {
 	})
 }
 
+func TestTimedIgnoresChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.New()
+		ctx, cancel := context.WithCancel(t.Context())
+		steps := 0
+		c := &Controller{Name: "timed", Store: s, Timed: true, Resync: time.Minute, Plan: func(*model.Snapshot, time.Time) model.Plan {
+			steps++
+			return model.Plan{}
+		}}
+		done := make(chan error, 1)
+		go func() { done <- c.Run(ctx) }()
+		for i := range 90 {
+			time.Sleep(time.Second)
+			if _, err := s.Commit(ctx, model.Batch{write("n", fmt.Sprint(i), model.AnyRevision)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil || steps != 2 {
+			t.Fatalf("%d steps in 90 s, %v", steps, err)
+		}
+	})
+}
+
 func TestRunRepeatsAfterConflicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := memory.New()

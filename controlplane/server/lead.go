@@ -38,7 +38,12 @@ func (s *server) lead(ctx context.Context, fence store.Fence) error {
 		}
 		return c
 	}
-	return controller.RunAll(ctx,
+	retain := one("retention", false, func(snap *model.Snapshot, now time.Time) model.Plan {
+		return retention.Plan(snap, now, retention.Config{Tasks: s.cfg.TaskRetention})
+	})
+	// It looks at every task there is.
+	retain.Timed, retain.Resync = true, time.Minute
+	return controller.RunAll(ctx, retain,
 		one("reconcile", true, func(snap *model.Snapshot, now time.Time) model.Plan {
 			return reconcile.Plan(snap, now, reconcile.Config{ProvingTime: s.cfg.ProvingTime, Check: check})
 		}),
@@ -54,9 +59,6 @@ func (s *server) lead(ctx context.Context, fence store.Fence) error {
 		}),
 		one("liveness", false, func(snap *model.Snapshot, now time.Time) model.Plan {
 			return liveness.Plan(snap, now, liveness.Config{LossTimeout: s.cfg.InstanceLossTimeout, TermStartedAt: since})
-		}),
-		one("retention", false, func(snap *model.Snapshot, now time.Time) model.Plan {
-			return retention.Plan(snap, now, retention.Config{Tasks: s.cfg.TaskRetention})
 		}),
 	)
 }
