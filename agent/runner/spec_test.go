@@ -95,7 +95,7 @@ func TestSpecOf(t *testing.T) {
 			want: []func(*runtime.Spec){func(s *runtime.Spec) { s.Hostname = "host-1"; s.Process.Env[0] = "HOSTNAME=host-1" }}},
 		{name: "labels", c: &pb.ContainerDefinition{DockerLabels: map[string]string{"team": "a", "com.amazonaws.ecs.cluster": "forged"}},
 			want: []func(*runtime.Spec){func(s *runtime.Spec) { s.Labels["team"] = "a" }}},
-		{name: "ulimits", c: &pb.ContainerDefinition{Ulimits: []*pb.Ulimit{{Name: pb.UlimitName_ULIMIT_NAME_NOFILE, SoftLimit: 100, HardLimit: 200}, {Name: pb.UlimitName_ULIMIT_NAME_CORE, SoftLimit: 0, HardLimit: -1}}},
+		{name: "ulimits", c: &pb.ContainerDefinition{Ulimits: []*pb.Ulimit{{Name: pb.UlimitName_ULIMIT_NAME_NOFILE, SoftLimit: proto.Int32(100), HardLimit: proto.Int32(200)}, {Name: pb.UlimitName_ULIMIT_NAME_CORE, SoftLimit: proto.Int32(0), HardLimit: proto.Int32(-1)}}},
 			want: []func(*runtime.Spec){func(s *runtime.Spec) {
 				s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 100, Hard: 200}, {Type: "RLIMIT_CORE", Hard: ^uint64(0)}}
 			}}},

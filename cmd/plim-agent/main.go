@@ -39,7 +39,7 @@ func command() *cobra.Command {
 	var level, format, tokenFile string
 	c := &cobra.Command{
 		Use: "plim-agent", Short: "Plimsoll's agent on a host", Args: cobra.NoArgs,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, Version: version,
 		RunE: func(c *cobra.Command, _ []string) error {
 			var err error
 			if cfg.Logger, err = newLogger(level, format); err != nil {
@@ -83,10 +83,8 @@ func command() *cobra.Command {
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics (HTTP); none if empty")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
-	c.AddCommand(&cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "plim-agent", version) },
-	})
+	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: see \"plim-agent --help\"", err) })
 	return c
 }
 

@@ -68,7 +68,7 @@ func (a *app) root() *cobra.Command {
 Where the control plane is and who asks comes from PLIMSOLL_ADDRESS,
 PLIMSOLL_CA, PLIMSOLL_CERT and PLIMSOLL_KEY, or from the flags.`
 	c.SilenceErrors, c.SilenceUsage = true, true
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, "%w", err) })
+	c.SetFlagErrorFunc(flagError)
 	c.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		f, err := render.ParseFormat(a.output)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -87,7 +88,7 @@ func (a *app) describe(err error) string {
 	}
 	s := grpcErr.GRPCStatus()
 	address := a.connection.Or(a.getenv).Address
-	message := oneLine(s.Message())
+	message := plain(oneLine(s.Message()))
 	reason := ""
 	for _, d := range s.Details() {
 		if info, ok := d.(*errdetails.ErrorInfo); ok {
@@ -95,6 +96,8 @@ func (a *app) describe(err error) string {
 		}
 	}
 	switch {
+	case strings.HasPrefix(message, "unexpected HTTP status code"), strings.Contains(message, "error reading server preface"):
+		return fmt.Sprintf("what answers at %s is not the control plane's API (%s): set %s to where it is", address, message, client.EnvAddress)
 	case s.Code() == codes.Unavailable && strings.Contains(message, "connection refused"):
 		return fmt.Sprintf("no control plane answers (%s): start one with \"sudo plim dev\", or set %s to where it is", address, client.EnvAddress)
 	case s.Code() == codes.Unavailable && (strings.Contains(message, "certificate") || strings.Contains(message, "tls:")):
@@ -108,6 +111,31 @@ func (a *app) describe(err error) string {
 		return fmt.Sprintf("%s (%s)", strings.TrimSuffix(message, "."), reason)
 	}
 	return fmt.Sprintf("%s (%s)", message, s.Code())
+}
+
+// wrapping is what gRPC puts around an error of the network.
+var wrapping = regexp.MustCompile(`(?:last )?connection error: desc = "(?:transport: )?(?:Error while dialing: |authentication handshake failed: )?(.*)"`)
+
+// plain is gRPC's message without its wrapping.
+func plain(s string) string {
+	if m := wrapping.FindStringSubmatch(s); m != nil {
+		return m[1]
+	}
+	return s
+}
+
+// syntax is how package strconv says that a flag's value is no number.
+var syntax = regexp.MustCompile(`strconv\.\w+: parsing "[^"]*": (invalid syntax|value out of range)`)
+
+// flagError is a wrong flag in a user's words.
+func flagError(c *cobra.Command, err error) error {
+	text := syntax.ReplaceAllStringFunc(err.Error(), func(s string) string {
+		if strings.HasSuffix(s, "range") {
+			return "the number is too large"
+		}
+		return "it must be a number"
+	})
+	return usage(c, "%s", text)
 }
 
 // oneLine puts the lines of an error into one.

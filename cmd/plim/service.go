@@ -107,7 +107,7 @@ func (o *serviceOptions) read(m proto.Message) error {
 		return err
 	}
 	if err := ecsjson.Unmarshal(data, m); err != nil {
-		return fmt.Errorf("%s is not right: %w", o.file, err)
+		return fmt.Errorf("%s is not right: %w", fileName(o.file), err)
 	}
 	return nil
 }

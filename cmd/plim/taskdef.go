@@ -15,6 +15,14 @@ import (
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 )
 
+// fileName is a file in words.
+func fileName(path string) string {
+	if path == "-" {
+		return "standard input"
+	}
+	return path
+}
+
 // readFile reads a file, or standard input for "-".
 func readFile(path string) ([]byte, error) {
 	if path == "-" {
@@ -49,7 +57,7 @@ func (a *app) taskdefCommand() *cobra.Command {
 			}
 			request, err := ecsjson.UnmarshalTaskDefinition(data)
 			if err != nil {
-				return fmt.Errorf("%s is not a task definition: %w", file, err)
+				return fmt.Errorf("%s is not a task definition: %w", fileName(file), err)
 			}
 			ecs, err := a.ecs()
 			if err != nil {

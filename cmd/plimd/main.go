@@ -37,7 +37,7 @@ func command() *cobra.Command {
 		Short: "Plimsoll's control plane",
 		Args:  cobra.NoArgs,
 		// Errors are printed once, by main.
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, Version: version,
 		RunE: func(c *cobra.Command, _ []string) error {
 			logger, err := newLogger(level, format)
 			if err != nil {
@@ -66,10 +66,8 @@ func command() *cobra.Command {
 	f.DurationVar(&cfg.TaskRetention, "task-retention", 30*24*time.Hour, "how long stopped tasks can be described")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&format, "log-format", "text", "text or json")
-	c.AddCommand(&cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), "plimd", version) },
-	})
+	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: see \"plimd --help\"", err) })
 	return c
 }
 

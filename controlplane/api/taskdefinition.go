@@ -109,7 +109,7 @@ func (a *API) definition(snap *model.Snapshot, s string) (*pb.TaskDefinitionReco
 		if record := snap.Definition(id); record != nil {
 			return record, nil
 		}
-		return nil, apierror.New(apierror.Client, "task definition %q does not exist: list its family's revisions with ListTaskDefinitions", s)
+		return nil, apierror.New(apierror.Client, "task definition %q does not exist: ListTaskDefinitions (plim taskdef ls) lists what there is", s)
 	}
 	family, _ := snap.Families().Get(id)
 	for n := family.Value.GetLatestRevision(); n > 0; n-- {

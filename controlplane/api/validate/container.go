@@ -2,23 +2,24 @@ package validate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/distribution/reference"
+
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 )
+
+// maxImage bounds an image's name, in characters.
+const maxImage = 255
 
 // maxStopTimeout bounds stopTimeout, in seconds.
 const maxStopTimeout = 24 * 60 * 60
 
 // container checks what a container says of itself.
 func (p *problems) container(at string, c *pb.ContainerDefinition) {
-	switch {
-	case c.GetImage() == "":
-		p.add(at+".image", "required: give an image, such as nginx:1.29")
-	case !imagePattern.MatchString(c.GetImage()):
-		p.add(at+".image", "%s is not an image's name: use at most 255 letters, digits and _ . : / @ # + -", quote(c.GetImage()))
-	}
+	p.image(at+".image", c.GetImage())
 	if c.GetCpu() < 0 || c.GetCpu() > maxTaskCPU {
 		p.add(at+".cpu", "%d is out of range: give 0 to %d units", c.GetCpu(), maxTaskCPU)
 	}
@@ -37,11 +38,51 @@ func (p *problems) container(at string, c *pb.ContainerDefinition) {
 			p.add(at+".dockerLabels", "a label has no name: give it one")
 		}
 	}
-	if l := c.GetLogConfiguration(); l != nil && l.GetLogDriver() == pb.LogDriver_LOG_DRIVER_UNSPECIFIED {
-		p.add(at+".logConfiguration.logDriver", "required: give json-file or awslogs")
+	if u := c.GetUser(); u != "" && !userPattern.MatchString(u) {
+		p.add(at+".user", "%s is not a user: give USER, UID, USER:GROUP or UID:GID", quote(u))
 	}
+	p.logs(at+".logConfiguration", c.GetLogConfiguration())
 	p.ulimits(at, c.GetUlimits())
 	p.linux(at+".linuxParameters", c.GetLinuxParameters())
+}
+
+func (p *problems) image(at, image string) {
+	if image == "" {
+		p.add(at, "required: give an image, such as nginx:1.29")
+		return
+	}
+	if len(image) > maxImage {
+		p.add(at, "it has %d characters: use at most %d", len(image), maxImage)
+		return
+	}
+	if _, err := reference.ParseDockerRef(image); err != nil {
+		p.add(at, "%s is not an image's name (%v): give [HOST/]REPOSITORY[:TAG][@DIGEST]", quote(image), err)
+	}
+}
+
+// logOptions are the options that each log driver takes, as Docker and ECS
+// document them.
+var logOptions = map[pb.LogDriver][]string{
+	pb.LogDriver_LOG_DRIVER_AWSLOGS: strings.Fields(`awslogs-create-group awslogs-credentials-endpoint awslogs-datetime-format
+		awslogs-endpoint awslogs-force-flush-interval-seconds awslogs-format awslogs-group awslogs-max-buffered-events
+		awslogs-multiline-pattern awslogs-region awslogs-stream awslogs-stream-prefix max-buffer-size mode tag`),
+	pb.LogDriver_LOG_DRIVER_JSON_FILE: strings.Fields(`cache-compress cache-disabled cache-max-file cache-max-size compress env
+		env-regex labels labels-regex max-buffer-size max-file max-size mode tag`),
+}
+
+func (p *problems) logs(at string, l *pb.LogConfiguration) {
+	if l == nil {
+		return
+	}
+	if l.GetLogDriver() == pb.LogDriver_LOG_DRIVER_UNSPECIFIED {
+		p.add(at+".logDriver", "required: give json-file or awslogs")
+	}
+	known, ok := logOptions[l.GetLogDriver()]
+	for _, name := range slices.Sorted(maps.Keys(l.GetOptions())) {
+		if ok && !slices.Contains(known, name) {
+			p.add(at+".options", "%s is not an option of this driver: leave it out, or give one of %s", quote(name), strings.Join(known, ", "))
+		}
+	}
 }
 
 func (p *problems) environment(at string, env []*pb.KeyValuePair) {
@@ -62,6 +103,10 @@ func (p *problems) ulimits(at string, limits []*pb.Ulimit) {
 			p.add(at+".name", "required: give a limit's name, such as nofile")
 		case seen[u.GetName()]:
 			p.add(at+".name", "given twice: give each limit once")
+		case u.SoftLimit == nil:
+			p.add(at+".softLimit", "required: give 0 or more, or -1 for none")
+		case u.HardLimit == nil:
+			p.add(at+".hardLimit", "required: give 0 or more, or -1 for none")
 		case soft < -1 || hard < -1:
 			p.add(at, "a limit is negative: give 0 or more, or -1 for none")
 		case hard != -1 && (soft == -1 || soft > hard):

@@ -50,7 +50,7 @@ func (p problems) err() error {
 var (
 	namePattern     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
 	portNamePattern = regexp.MustCompile(`^[a-z0-9_][a-z0-9_-]{0,63}$`)
-	imagePattern    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/@#+-]{0,254}$`)
+	userPattern     = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?(:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?)?$`)
 	hostnamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?$`)
 	attrPattern     = regexp.MustCompile(`^[A-Za-z0-9_./-]{1,128}$`)
 	attrValue       = regexp.MustCompile(`^([A-Za-z0-9_./:\\@-]([A-Za-z0-9_./:\\@ -]{0,126}[A-Za-z0-9_./:\\@-])?)?$`)

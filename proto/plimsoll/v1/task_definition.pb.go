@@ -2422,9 +2422,9 @@ type Ulimit struct {
 	// Required.
 	Name UlimitName `protobuf:"varint,1,opt,name=name,proto3,enum=plimsoll.v1.UlimitName" json:"name,omitempty"`
 	// Required.
-	SoftLimit int32 `protobuf:"varint,2,opt,name=soft_limit,json=softLimit,proto3" json:"soft_limit,omitempty"`
+	SoftLimit *int32 `protobuf:"varint,2,opt,name=soft_limit,json=softLimit,proto3,oneof" json:"soft_limit,omitempty"`
 	// Required.
-	HardLimit     int32 `protobuf:"varint,3,opt,name=hard_limit,json=hardLimit,proto3" json:"hard_limit,omitempty"`
+	HardLimit     *int32 `protobuf:"varint,3,opt,name=hard_limit,json=hardLimit,proto3,oneof" json:"hard_limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2467,15 +2467,15 @@ func (x *Ulimit) GetName() UlimitName {
 }
 
 func (x *Ulimit) GetSoftLimit() int32 {
-	if x != nil {
-		return x.SoftLimit
+	if x != nil && x.SoftLimit != nil {
+		return *x.SoftLimit
 	}
 	return 0
 }
 
 func (x *Ulimit) GetHardLimit() int32 {
-	if x != nil {
-		return x.HardLimit
+	if x != nil && x.HardLimit != nil {
+		return *x.HardLimit
 	}
 	return 0
 }
@@ -4379,13 +4379,15 @@ const file_plimsoll_v1_task_definition_proto_rawDesc = "" +
 	"\tHostEntry\x12\x1a\n" +
 	"\bhostname\x18\x01 \x01(\tR\bhostname\x12\x1d\n" +
 	"\n" +
-	"ip_address\x18\x02 \x01(\tR\tipAddress\"s\n" +
+	"ip_address\x18\x02 \x01(\tR\tipAddress\"\x9b\x01\n" +
 	"\x06Ulimit\x12+\n" +
-	"\x04name\x18\x01 \x01(\x0e2\x17.plimsoll.v1.UlimitNameR\x04name\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\x0e2\x17.plimsoll.v1.UlimitNameR\x04name\x12\"\n" +
 	"\n" +
-	"soft_limit\x18\x02 \x01(\x05R\tsoftLimit\x12\x1d\n" +
+	"soft_limit\x18\x02 \x01(\x05H\x00R\tsoftLimit\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"hard_limit\x18\x03 \x01(\x05R\thardLimit\"\xe4\x01\n" +
+	"hard_limit\x18\x03 \x01(\x05H\x01R\thardLimit\x88\x01\x01B\r\n" +
+	"\v_soft_limitB\r\n" +
+	"\v_hard_limit\"\xe4\x01\n" +
 	"\vHealthCheck\x12\x18\n" +
 	"\acommand\x18\x01 \x03(\tR\acommand\x12\x1f\n" +
 	"\binterval\x18\x02 \x01(\x05H\x00R\binterval\x88\x01\x01\x12\x1d\n" +
@@ -4868,6 +4870,7 @@ func file_plimsoll_v1_task_definition_proto_init() {
 	file_plimsoll_v1_task_definition_proto_msgTypes[5].OneofWrappers = []any{}
 	file_plimsoll_v1_task_definition_proto_msgTypes[6].OneofWrappers = []any{}
 	file_plimsoll_v1_task_definition_proto_msgTypes[7].OneofWrappers = []any{}
+	file_plimsoll_v1_task_definition_proto_msgTypes[13].OneofWrappers = []any{}
 	file_plimsoll_v1_task_definition_proto_msgTypes[14].OneofWrappers = []any{}
 	file_plimsoll_v1_task_definition_proto_msgTypes[17].OneofWrappers = []any{}
 	file_plimsoll_v1_task_definition_proto_msgTypes[19].OneofWrappers = []any{}
