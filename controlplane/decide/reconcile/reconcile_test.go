@@ -48,6 +48,7 @@ func TestNewServiceStartsEverythingAtOnceAndBecomesSteady(t *testing.T) {
 	w := newWorld(t)
 	w.service("web", 1, 1, func(s *pb.Service) {
 		s.PropagateTags, s.Tags = pb.PropagateTags_PROPAGATE_TAGS_SERVICE, []*pb.Tag{{Key: "team"}}
+		s.EnableEcsManagedTags = true
 	})
 	w.step()
 	tasks := w.tasks("web")
@@ -57,7 +58,12 @@ func TestNewServiceStartsEverythingAtOnceAndBecomesSteady(t *testing.T) {
 	want(t, "its group", "service:web", rec.GetTask().GetGroup())
 	want(t, "who started it", "ecs-svc/11", rec.GetTask().GetStartedBy())
 	want(t, "its memory", int64(16), rec.GetResources().GetMemory())
-	want(t, "its tags", 1, len(rec.GetTask().GetTags()))
+	tags := map[string]string{}
+	for _, tag := range rec.GetTask().GetTags() {
+		tags[tag.GetKey()] = tag.GetValue()
+	}
+	want(t, "its tags", map[string]string{"team": "", "aws:ecs:clusterName": "c", "aws:ecs:serviceName": "web"}, tags)
+	want(t, "its memory as it is described", "16", rec.GetTask().GetMemory())
 	w.settle(nil)
 	want(t, "events", []string{
 		"(service web) has started 3 tasks:.", "(service web) (deployment) deployment completed.", "(service web) has reached a steady state.",

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,22 +65,25 @@ func (w *work) newTask(number int64) *pb.TaskRecord {
 	arn := w.desire.GetServiceArn()
 	// arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/NAME
 	prefix := arn[:strings.Index(arn+":service/", ":service/")]
-	td := def.GetTaskDefinition()
+	takes := resources.Of(def.GetTaskDefinition(), nil)
 	t := &pb.Task{
 		TaskArn: fmt.Sprintf("%s:task/%s/%s", prefix, w.cluster(), id), ClusterArn: w.desire.GetClusterArn(),
 		TaskDefinitionArn: d.GetTaskDefinition(), Group: "service:" + name, StartedBy: d.GetId(),
-		DesiredStatus: taskstate.Running.String(), CreatedAt: timestamppb.New(w.now), Cpu: td.GetCpu(), Memory: td.GetMemory(),
+		DesiredStatus: taskstate.Running.String(), CreatedAt: timestamppb.New(w.now), Cpu: strconv.FormatInt(takes.GetCpu(), 10), Memory: strconv.FormatInt(takes.GetMemory(), 10),
 		LaunchType: pb.LaunchType_LAUNCH_TYPE_EC2, Overrides: &pb.TaskOverride{},
 		EnableExecuteCommand: w.desire.GetEnableExecuteCommand(),
 	}
 	switch w.desire.GetPropagateTags() {
 	case pb.PropagateTags_PROPAGATE_TAGS_SERVICE:
-		t.Tags = w.desire.GetTags()
+		t.Tags = slices.Clone(w.desire.GetTags())
 	case pb.PropagateTags_PROPAGATE_TAGS_TASK_DEFINITION:
-		t.Tags = def.GetTags()
+		t.Tags = slices.Clone(def.GetTags())
+	}
+	if w.desire.GetEnableEcsManagedTags() {
+		t.Tags = append(t.Tags, &pb.Tag{Key: "aws:ecs:clusterName", Value: w.cluster()}, &pb.Tag{Key: "aws:ecs:serviceName", Value: name})
 	}
 	return &pb.TaskRecord{
-		Cluster: w.cluster(), Id: id, Task: t, Service: name, DeploymentId: d.GetId(), Resources: resources.Of(td, nil),
+		Cluster: w.cluster(), Id: id, Task: t, Service: name, DeploymentId: d.GetId(), Resources: takes,
 		PlacementConstraints: w.desire.GetPlacementConstraints(), PlacementStrategy: w.desire.GetPlacementStrategy(),
 	}
 }
