@@ -190,6 +190,16 @@ func TestARestartAfterACrashLeadsAtOnce(t *testing.T) {
 	}
 	b := run(t, Config{Client: client, ID: "b"})
 	b.sees(t, "a")
+	for { // b stands
+		keys, err := client.Get(t.Context(), KeyPrefix+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if keys.Count == 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	a := run(t, Config{Client: client, ID: "a"})
 	// b stood before a's new process, so it is b's turn, and then a's.
 	tm := b.next(t)
