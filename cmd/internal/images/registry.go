@@ -63,6 +63,9 @@ func ParseName(s string) (name.Tag, error) {
 	if first, _, ok := strings.Cut(text, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
 		return name.Tag{}, fmt.Errorf("%q names another registry: give NAME:TAG, or %s/NAME:TAG", s, Host)
 	}
+	if repository, _, _ := strings.Cut(text, ":"); repository != strings.ToLower(repository) {
+		return name.Tag{}, fmt.Errorf("%q has capital letters before its tag: registries take lower case alone", s)
+	}
 	tag, err := name.NewTag(Host + "/" + text)
 	if err != nil {
 		return name.Tag{}, fmt.Errorf("%q is not NAME:TAG: %s", s, cmp.Or(reason(err), err.Error()))
