@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -127,25 +128,44 @@ func (w *work) count(d *pb.DeploymentState, fresh []*model.Task) {
 
 func (w *work) fail(d *pb.DeploymentState, fresh []*model.Task) {
 	w.count(d, fresh)
+	before := d.GetConsecutiveFailures()
+	var last *model.Task
 	for _, t := range fresh {
 		if d.GetDeployment().GetRolloutState() == pb.DeploymentRolloutState_DEPLOYMENT_ROLLOUT_STATE_IN_PROGRESS {
 			d.Deployment.FailedTasks++
 		}
 		if ran(t) >= stable {
-			d.ConsecutiveFailures, d.ThrottledUntil = 0, nil
-		} else {
+			d.ConsecutiveFailures, d.ThrottledUntil, before = 0, nil, 0
+		} else if !t.Record.GetTask().GetCreatedAt().AsTime().Before(d.GetConsecutiveFailureAt().AsTime()) {
 			d.ConsecutiveFailures++
+			d.ConsecutiveFailureAt = timestamppb.New(w.now)
+			last = t
 		}
 	}
 	d.FailedAt, d.Steady = timestamppb.New(w.now), false
-	if n := d.GetConsecutiveFailures() - freeFailures; n > 0 {
+	if n := d.GetConsecutiveFailures() - freeFailures; n > 0 && d.GetConsecutiveFailures() > before {
 		delay := maxThrottle
 		if n <= 10 {
 			delay = min(delay, time.Second<<(n-1))
 		}
 		d.ThrottledUntil = timestamppb.New(w.now.Add(delay))
-		w.tell("is unable to consistently start tasks successfully. For more information, see the stopped tasks' reasons.")
+		w.tell(fmt.Sprintf("is unable to consistently start tasks successfully: %s. The next start is in %s.", why(last), delay))
 	}
+}
+
+// why is how a task ended, in words.
+func why(t *model.Task) string {
+	v := t.View()
+	text := fmt.Sprintf("(task %s) stopped: %s", t.Record.GetId(), strings.TrimSuffix(v.GetStoppedReason(), "."))
+	for _, c := range v.GetContainers() {
+		switch {
+		case c.GetReason() != "" && !strings.Contains(text, c.GetReason()):
+			text += fmt.Sprintf(" (container %s: %s)", c.GetName(), c.GetReason())
+		case c.GetExitCode() != 0:
+			text += fmt.Sprintf(" (container %s exited with %d)", c.GetName(), c.GetExitCode())
+		}
+	}
+	return text
 }
 
 // ran is how long a stopped task was RUNNING.

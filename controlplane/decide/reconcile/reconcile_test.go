@@ -187,7 +187,8 @@ func TestFailingStartsAreDelayedMoreAndMore(t *testing.T) {
 		t.Fatalf("the longest delay of %d starts is %v", len(starts), longest)
 	}
 	if !slices.ContainsFunc(w.events("web"), func(e string) bool {
-		return strings.HasPrefix(e, "(service web) is unable to consistently start tasks successfully.")
+		return strings.HasPrefix(e, "(service web) is unable to consistently start tasks successfully:") &&
+			strings.HasSuffix(e, " stopped: Essential container in task exited (container app exited with 3). The next start is in 15m0s.")
 	}) {
 		t.Fatalf("events %v", w.events("web")[:5])
 	}
@@ -196,6 +197,40 @@ func TestFailingStartsAreDelayedMoreAndMore(t *testing.T) {
 	w.service("web", 2, 1, nil)
 	w.step()
 	want(t, "tasks", 1, len(w.tasks("web")))
+}
+
+// TestTasksThatFailTogetherAreOneFailure: what is delayed is the service's next
+// try, however many tasks it has.
+func TestTasksThatFailTogetherAreOneFailure(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", 1, 1, desired(50))
+	w.fails = func(*model.Task) bool { return true }
+	launched := 0
+	for wave := 1; wave <= freeFailures+1; wave++ {
+		if launched += 50; len(w.tasks("web")) == 0 {
+			w.step()
+		}
+		tasks := w.tasks("web")
+		want(t, "tasks of the wave", 50, len(tasks))
+		for _, task := range tasks {
+			w.run(task) // onto a host
+		}
+		for _, task := range w.tasks("web") {
+			w.run(task) // fails
+			if w.now = w.now.Add(time.Millisecond); wave > freeFailures {
+				w.step() // each is seen by itself
+			}
+		}
+	}
+	d := w.status("web").GetDeployments()[0]
+	want(t, "failures in a row", freeFailures+1, int(d.GetConsecutiveFailures()))
+	told := 0
+	for _, e := range w.events("web") {
+		if strings.Contains(e, "unable to consistently start") {
+			told++
+		}
+	}
+	want(t, "events", 1, told)
 }
 
 func TestCircuitBreakerRollsBackToWhatCompletedLast(t *testing.T) {

@@ -128,6 +128,12 @@ func (w *world) run(t *model.Task) {
 		w.report(t, taskstate.Stopped)
 	case w.fails != nil && w.fails(t):
 		w.report(t, taskstate.Stopped)
+		if t, ok := w.s.Task("c", t.Record.GetId()); ok {
+			r := proto.CloneOf(t.Status)
+			r.StopCode, r.StoppedReason = pb.TaskStopCode_TASK_STOP_CODE_ESSENTIAL_CONTAINER_EXITED, "Essential container in task exited"
+			r.Containers = []*pb.Container{{Name: "app", ExitCode: proto.Int32(3)}}
+			w.put(model.KindTaskStatus, "c", r.GetTask(), r)
+		}
 	case t.LastStatus().Starting():
 		w.report(t, taskstate.Running)
 	}

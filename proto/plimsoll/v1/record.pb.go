@@ -361,7 +361,8 @@ type DeploymentState struct {
 	RequestedBy string `protobuf:"bytes,2,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
 	// Tasks created so far; the next task's id is derived from it.
 	Launched int64 `protobuf:"varint,3,opt,name=launched,proto3" json:"launched,omitempty"`
-	// Failures in a row of tasks that stopped without having been healthy.
+	// Failures in a row of tasks that stopped without having been healthy. Of tasks
+	// that fail side by side, one counts.
 	ConsecutiveFailures int32 `protobuf:"varint,4,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
 	// No task of the deployment is started before.
 	ThrottledUntil *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=throttled_until,json=throttledUntil,proto3" json:"throttled_until,omitempty"`
@@ -378,9 +379,12 @@ type DeploymentState struct {
 	// what the circuit breaker returns to.
 	RollbackTaskDefinition string `protobuf:"bytes,10,opt,name=rollback_task_definition,json=rollbackTaskDefinition,proto3" json:"rollback_task_definition,omitempty"`
 	// When a task of the deployment last failed.
-	FailedAt      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FailedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
+	// When consecutive_failures last grew: what was created before belongs to the
+	// same failure.
+	ConsecutiveFailureAt *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=consecutive_failure_at,json=consecutiveFailureAt,proto3" json:"consecutive_failure_at,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *DeploymentState) Reset() {
@@ -486,6 +490,13 @@ func (x *DeploymentState) GetRollbackTaskDefinition() string {
 func (x *DeploymentState) GetFailedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.FailedAt
+	}
+	return nil
+}
+
+func (x *DeploymentState) GetConsecutiveFailureAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ConsecutiveFailureAt
 	}
 	return nil
 }
@@ -1493,7 +1504,7 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x03(\v2\x19.plimsoll.v1.ServiceEventR\x06events\x12\x1a\n" +
 	"\binactive\x18\x05 \x01(\bR\binactive\x12<\n" +
 	"\x1areported_placement_failure\x18\x06 \x01(\tR\x18reportedPlacementFailure\x12]\n" +
-	"\x1dreported_placement_failure_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x1areportedPlacementFailureAt\"\xa7\x04\n" +
+	"\x1dreported_placement_failure_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x1areportedPlacementFailureAt\"\xf9\x04\n" +
 	"\x0fDeploymentState\x127\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2\x17.plimsoll.v1.DeploymentR\n" +
@@ -1508,7 +1519,8 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x10failures_counted\x18\t \x03(\tR\x0ffailuresCounted\x128\n" +
 	"\x18rollback_task_definition\x18\n" +
 	" \x01(\tR\x16rollbackTaskDefinition\x127\n" +
-	"\tfailed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAt\"\xbf\x05\n" +
+	"\tfailed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAt\x12P\n" +
+	"\x16consecutive_failure_at\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x14consecutiveFailureAt\"\xbf\x05\n" +
 	"\n" +
 	"TaskRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x0e\n" +
@@ -1668,36 +1680,37 @@ var file_plimsoll_v1_record_proto_depIdxs = []int32{
 	21, // 9: plimsoll.v1.DeploymentState.throttled_until:type_name -> google.protobuf.Timestamp
 	21, // 10: plimsoll.v1.DeploymentState.failures_counted_until:type_name -> google.protobuf.Timestamp
 	21, // 11: plimsoll.v1.DeploymentState.failed_at:type_name -> google.protobuf.Timestamp
-	24, // 12: plimsoll.v1.TaskRecord.task:type_name -> plimsoll.v1.Task
-	7,  // 13: plimsoll.v1.TaskRecord.resources:type_name -> plimsoll.v1.TaskResources
-	25, // 14: plimsoll.v1.TaskRecord.placement_constraints:type_name -> plimsoll.v1.PlacementConstraint
-	26, // 15: plimsoll.v1.TaskRecord.placement_strategy:type_name -> plimsoll.v1.PlacementStrategy
-	27, // 16: plimsoll.v1.TaskRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
-	21, // 17: plimsoll.v1.TaskRecord.stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 18: plimsoll.v1.TaskRecord.stopping_at:type_name -> google.protobuf.Timestamp
-	8,  // 19: plimsoll.v1.TaskResources.host_ports:type_name -> plimsoll.v1.HostPort
-	28, // 20: plimsoll.v1.HostPort.protocol:type_name -> plimsoll.v1.TransportProtocol
-	29, // 21: plimsoll.v1.TaskStatusRecord.containers:type_name -> plimsoll.v1.Container
-	30, // 22: plimsoll.v1.TaskStatusRecord.health_status:type_name -> plimsoll.v1.HealthStatus
-	21, // 23: plimsoll.v1.TaskStatusRecord.pull_started_at:type_name -> google.protobuf.Timestamp
-	21, // 24: plimsoll.v1.TaskStatusRecord.pull_stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 25: plimsoll.v1.TaskStatusRecord.started_at:type_name -> google.protobuf.Timestamp
-	21, // 26: plimsoll.v1.TaskStatusRecord.stopping_at:type_name -> google.protobuf.Timestamp
-	21, // 27: plimsoll.v1.TaskStatusRecord.execution_stopped_at:type_name -> google.protobuf.Timestamp
-	21, // 28: plimsoll.v1.TaskStatusRecord.stopped_at:type_name -> google.protobuf.Timestamp
-	27, // 29: plimsoll.v1.TaskStatusRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
-	31, // 30: plimsoll.v1.TaskStatusRecord.attachments:type_name -> plimsoll.v1.Attachment
-	32, // 31: plimsoll.v1.ContainerInstanceRecord.instance:type_name -> plimsoll.v1.ContainerInstance
-	33, // 32: plimsoll.v1.ContainerInstanceStateRecord.attributes:type_name -> plimsoll.v1.Attribute
-	19, // 33: plimsoll.v1.ContainerInstanceStateRecord.tags:type_name -> plimsoll.v1.Tag
-	21, // 34: plimsoll.v1.SessionRecord.changed_at:type_name -> google.protobuf.Timestamp
-	21, // 35: plimsoll.v1.InstanceLivenessRecord.unreachable_since:type_name -> google.protobuf.Timestamp
-	21, // 36: plimsoll.v1.JoinTokenRecord.expires_at:type_name -> google.protobuf.Timestamp
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	21, // 12: plimsoll.v1.DeploymentState.consecutive_failure_at:type_name -> google.protobuf.Timestamp
+	24, // 13: plimsoll.v1.TaskRecord.task:type_name -> plimsoll.v1.Task
+	7,  // 14: plimsoll.v1.TaskRecord.resources:type_name -> plimsoll.v1.TaskResources
+	25, // 15: plimsoll.v1.TaskRecord.placement_constraints:type_name -> plimsoll.v1.PlacementConstraint
+	26, // 16: plimsoll.v1.TaskRecord.placement_strategy:type_name -> plimsoll.v1.PlacementStrategy
+	27, // 17: plimsoll.v1.TaskRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
+	21, // 18: plimsoll.v1.TaskRecord.stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 19: plimsoll.v1.TaskRecord.stopping_at:type_name -> google.protobuf.Timestamp
+	8,  // 20: plimsoll.v1.TaskResources.host_ports:type_name -> plimsoll.v1.HostPort
+	28, // 21: plimsoll.v1.HostPort.protocol:type_name -> plimsoll.v1.TransportProtocol
+	29, // 22: plimsoll.v1.TaskStatusRecord.containers:type_name -> plimsoll.v1.Container
+	30, // 23: plimsoll.v1.TaskStatusRecord.health_status:type_name -> plimsoll.v1.HealthStatus
+	21, // 24: plimsoll.v1.TaskStatusRecord.pull_started_at:type_name -> google.protobuf.Timestamp
+	21, // 25: plimsoll.v1.TaskStatusRecord.pull_stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 26: plimsoll.v1.TaskStatusRecord.started_at:type_name -> google.protobuf.Timestamp
+	21, // 27: plimsoll.v1.TaskStatusRecord.stopping_at:type_name -> google.protobuf.Timestamp
+	21, // 28: plimsoll.v1.TaskStatusRecord.execution_stopped_at:type_name -> google.protobuf.Timestamp
+	21, // 29: plimsoll.v1.TaskStatusRecord.stopped_at:type_name -> google.protobuf.Timestamp
+	27, // 30: plimsoll.v1.TaskStatusRecord.stop_code:type_name -> plimsoll.v1.TaskStopCode
+	31, // 31: plimsoll.v1.TaskStatusRecord.attachments:type_name -> plimsoll.v1.Attachment
+	32, // 32: plimsoll.v1.ContainerInstanceRecord.instance:type_name -> plimsoll.v1.ContainerInstance
+	33, // 33: plimsoll.v1.ContainerInstanceStateRecord.attributes:type_name -> plimsoll.v1.Attribute
+	19, // 34: plimsoll.v1.ContainerInstanceStateRecord.tags:type_name -> plimsoll.v1.Tag
+	21, // 35: plimsoll.v1.SessionRecord.changed_at:type_name -> google.protobuf.Timestamp
+	21, // 36: plimsoll.v1.InstanceLivenessRecord.unreachable_since:type_name -> google.protobuf.Timestamp
+	21, // 37: plimsoll.v1.JoinTokenRecord.expires_at:type_name -> google.protobuf.Timestamp
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_plimsoll_v1_record_proto_init() }
