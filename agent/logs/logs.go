@@ -87,30 +87,51 @@ func (l *Logs) ended(task string) bool {
 	return err == nil
 }
 
-// rotateInterval is how often sizes are looked at: a container may exceed its
-// bound by what it writes in that time.
-const rotateInterval = time.Second
+// Sizes are looked at each rotateInterval, and sooner, but not before
+// rotateSoonest, where a file would grow by half its bound in that time.
+const (
+	rotateInterval = time.Second
+	rotateSoonest  = 20 * time.Millisecond
+)
 
 // Run rotates and removes until ctx ends.
 func (l *Logs) Run(ctx context.Context) error {
-	t := time.NewTicker(rotateInterval)
+	t := time.NewTimer(rotateInterval)
 	defer t.Stop()
+	sizes, last := map[string]int64{}, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-t.C:
-			l.step(now)
+			seen := l.step(now)
+			t.Reset(pause(sizes, seen, now.Sub(last), l.cfg.MaxBytes))
+			sizes, last = seen, now
 		}
 	}
 }
 
-func (l *Logs) step(now time.Time) {
+// pause is until when the file that grows fastest has grown by half of limit, as
+// its sizes before and now, so much later, let expect.
+func pause(before, now map[string]int64, elapsed time.Duration, limit int64) time.Duration {
+	wait := rotateInterval
+	for file, size := range now {
+		if grown := size - before[file]; grown > 0 {
+			wait = min(wait, time.Duration(float64(elapsed)*float64(limit/2)/float64(grown)))
+		}
+	}
+	return max(wait, rotateSoonest)
+}
+
+// step bounds every file and removes what is kept no longer. It answers the
+// files' sizes, holes included.
+func (l *Logs) step(now time.Time) map[string]int64 {
 	dirs, err := os.ReadDir(l.cfg.Dir)
 	if err != nil {
 		l.cfg.Logger.Warn("read the log directory", "err", err)
-		return
+		return nil
 	}
+	sizes := map[string]int64{}
 	type done struct {
 		dir   string
 		at    time.Time
@@ -122,7 +143,7 @@ func (l *Logs) step(now time.Time) {
 		files, _ := filepath.Glob(filepath.Join(dir, "*.log"))
 		var bytes int64
 		for _, f := range files {
-			if err := bound(f, l.cfg.MaxBytes); err != nil {
+			if sizes[f], err = bound(f, l.cfg.MaxBytes); err != nil {
 				l.cfg.Logger.Warn("bound a log", "file", f, "err", err)
 			}
 			bytes += onDisk(f)
@@ -141,6 +162,7 @@ func (l *Logs) step(now time.Time) {
 			}
 		}
 	}
+	return sizes
 }
 
 // onDisk is what a file takes, its holes not counted; 0 if it is gone.
@@ -153,24 +175,24 @@ func onDisk(file string) int64 {
 }
 
 // bound frees the head of a file that takes more than limit bytes on disk, and
-// leaves three quarters of that.
-func bound(file string, limit int64) error {
+// leaves three quarters of that. It answers the file's size, 0 if it is gone.
+func bound(file string, limit int64) (size int64, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil || st.Blocks*512 <= limit {
-		return nil
+		return st.Size, nil
 	}
 	f, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return st.Size, err
 	}
 	defer f.Close()
 	keep := limit / 4 * 3
 	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, (st.Size-keep)&^4095)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		// What the container writes between these two calls is lost there.
-		return f.Truncate(0)
+		return 0, f.Truncate(0)
 	}
-	return err
+	return st.Size, err
 }
 
 // pollInterval is how often a follower looks for more.

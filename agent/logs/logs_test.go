@@ -277,3 +277,24 @@ func TestNamesStayInside(t *testing.T) {
 		t.Errorf("a task without output: %v", err)
 	}
 }
+
+func TestSizesAreLookedAtSoonerWhereAFileGrowsFast(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		before, now map[string]int64
+		elapsed     time.Duration
+		want        time.Duration
+	}{
+		{"nothing there", nil, nil, time.Second, time.Second},
+		{"nothing grows", map[string]int64{"a": 5000}, map[string]int64{"a": 5000}, time.Second, time.Second},
+		{"slowly", map[string]int64{"a": 0}, map[string]int64{"a": 100}, time.Second, time.Second},
+		{"by half the bound in a tenth", map[string]int64{"a": 0, "b": 0}, map[string]int64{"a": 5000, "b": 1}, time.Second, 100 * time.Millisecond},
+		{"a new file", nil, map[string]int64{"a": 1000}, 200 * time.Millisecond, 100 * time.Millisecond},
+		{"too fast", nil, map[string]int64{"a": 1 << 40}, time.Second, rotateSoonest},
+		{"truncated", map[string]int64{"a": 1 << 40}, map[string]int64{"a": 0}, time.Second, time.Second},
+	} {
+		if got := pause(c.before, c.now, c.elapsed, 1000); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
