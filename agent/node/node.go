@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/plimsoll-project/plimsoll/agent/images"
 	"github.com/plimsoll-project/plimsoll/agent/journal"
@@ -30,6 +31,13 @@ import (
 
 // relist is how often the runtime's listing makes up for lost events.
 const relist = 10 * time.Second
+
+// checkInterval is how often the runtime is asked whether it answers, and
+// checkTimeout for how long.
+const (
+	checkInterval = 2 * time.Second
+	checkTimeout  = 5 * time.Second
+)
 
 // node is a running agent.
 type node struct {
@@ -136,7 +144,7 @@ func (n *node) serve(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	s := session.New(session.Config{
-		Identity: n.identity, Servers: n.cfg.Servers, Hello: func() *pb.Hello { return greeting }, Handler: n, Logger: n.cfg.Logger,
+		Identity: n.identity, Servers: n.cfg.Servers, Hello: func() *pb.Hello { return proto.CloneOf(greeting) }, Handler: n, Logger: n.cfg.Logger,
 		Connected: func(connected bool) {
 			n.connected.Store(connected)
 			if connected {
@@ -156,6 +164,7 @@ func (n *node) serve(ctx context.Context) error {
 		return fmt.Errorf("take over what runs: %w", err)
 	}
 	g.Go(func() error { n.observe(ctx, events); return nil })
+	g.Go(func() error { n.check(ctx); return nil })
 	g.Go(func() error { return n.logs.Run(ctx) })
 	g.Go(func() error { return s.Run(ctx) })
 	if n.cfg.MetricsListen != "" {
@@ -188,6 +197,36 @@ func (n *node) observe(ctx context.Context, events <-chan runtime.Event) {
 			n.runner.Observe(containers)
 			n.sweep(ctx)
 		}
+	}
+}
+
+// check asks the runtime now and then whether it answers, and has the control
+// plane know.
+func (n *node) check(ctx context.Context) {
+	t := time.NewTicker(checkInterval)
+	defer t.Stop()
+	down := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, checkTimeout)
+		_, err := n.runtime.Version(ask)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err != nil && !down:
+			n.cfg.Logger.Error("the container runtime does not answer", "err", err)
+			n.session.SetRuntimeError(err.Error())
+		case err == nil && down:
+			n.cfg.Logger.Info("the container runtime answers again")
+			n.session.SetRuntimeError("")
+		}
+		down = err != nil
 	}
 }
 

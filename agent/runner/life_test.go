@@ -186,6 +186,35 @@ func TestPullTellsHowFarItIs(t *testing.T) {
 	})
 }
 
+func TestRuntimeThatIsAwayIsWaitedFor(t *testing.T) {
+	down := errors.New("connection refused")
+	waits := func(t *testing.T, h *host, id string) {
+		t.Helper()
+		s := h.last(id)
+		if s.GetLastStatus() != "PENDING" || s.GetContainers()[0].GetReason() != "Waiting for the container runtime: connection refused" {
+			t.Errorf("while the runtime is away: %v", s)
+		}
+	}
+	in(t, nil, func(t *testing.T, h *host) {
+		h.runtime.SetAway(down)
+		h.assign(task(1, container("app")))
+		h.assign(task(2, container("app")))
+		time.Sleep(time.Minute)
+		waits(t, h, taskID(1))
+		waits(t, h, taskID(2))
+		// One that is to end meanwhile does not start when the runtime is back.
+		h.assign(stopped(task(2, container("app"))))
+		h.runtime.SetAway(nil)
+		time.Sleep(2 * time.Minute)
+		if s := h.last(taskID(1)); s.GetLastStatus() != "RUNNING" || s.GetContainers()[0].GetReason() != "" {
+			t.Errorf("after the runtime came back: %v", s)
+		}
+		if s := h.last(taskID(2)); s.GetLastStatus() != "STOPPED" || s.GetStartedAt() != nil {
+			t.Errorf("the task that was stopped: %v", s)
+		}
+	})
+}
+
 func TestFailureToStart(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {

@@ -23,6 +23,10 @@ const (
 	// retryAtMost.
 	retryAfter  = 500 * time.Millisecond
 	retryAtMost = time.Minute
+	// retryRuntime is the pause before a step is done again that failed because
+	// the runtime does not answer within pingTimeout.
+	retryRuntime = time.Second
+	pingTimeout  = 5 * time.Second
 )
 
 // begin has a step done; its result comes back through the inbox.
@@ -56,7 +60,11 @@ func (t *task) pull(c *container) func(*task) {
 	ref, digest, err := t.r.cfg.Images.Pull(ctx, c.def.GetImage(), func(text string) {
 		t.inbox.put(func(*task) { c.out.Reason = text })
 	})
+	again := t.again(err)
 	return func(t *task) {
+		if again(c) {
+			return
+		}
 		c.out.Reason = ""
 		if err != nil {
 			t.fail(c, err)
@@ -124,7 +132,11 @@ func (t *task) create(c *container) func(*task) {
 	} else {
 		err = wrap("CannotCreateContainerError", err)
 	}
+	again := t.again(err)
 	return func(t *task) {
+		if again(c) {
+			return
+		}
 		// It may exist: Remove sees to it.
 		c.Phase = max(c.Phase, Networked)
 		t.fail(c, err)
@@ -141,7 +153,11 @@ func (t *task) start(c *container) func(*task) {
 	ctx, cancel := deadline(t.starting, stepTimeout)
 	defer cancel()
 	err := t.r.cfg.Runtime.Start(ctx, c.id)
+	again := t.again(err)
 	return func(t *task) {
+		if again(c) {
+			return
+		}
 		if err != nil {
 			t.fail(c, wrap("CannotStartContainerError", err))
 			return
@@ -150,8 +166,35 @@ func (t *task) start(c *container) func(*task) {
 	}
 }
 
+// again asks, after a step that failed, whether the runtime answers. If it does
+// not, that is no fault of the task's: what again answers has the step done again
+// in a while, and says so.
+func (t *task) again(err error) func(*container) bool {
+	if err == nil || t.starting.Err() != nil {
+		return func(*container) bool { return false }
+	}
+	ctx, cancel := deadline(t.starting, pingTimeout)
+	defer cancel()
+	_, away := t.r.cfg.Runtime.Version(ctx)
+	return func(c *container) bool {
+		if away == nil || t.starting.Err() != nil {
+			return false
+		}
+		c.out.Reason = "Waiting for the container runtime: " + away.Error()
+		t.pause(c, retryRuntime)
+		return true
+	}
+}
+
+// pause has nothing done for the container for a while.
+func (t *task) pause(c *container, d time.Duration) {
+	c.Busy = true
+	time.AfterFunc(d, func() { t.inbox.put(func(*task) { c.Busy = false }) })
+}
+
 func (t *task) running(c *container) {
 	if c.Phase < Running {
+		c.out.Reason = ""
 		c.Phase = Running
 		c.out.LastStatus = taskstate.Running.String()
 	}
@@ -247,7 +290,6 @@ func (t *task) remove(c *container) func(*task) {
 		c.failed++
 		t.r.cfg.Logger.Warn("remove a container", "task", t.a.GetTaskId(), "container", c.id, "attempt", c.failed, "err", err)
 		c.out.Reason = "CannotStopContainerError: " + err.Error()
-		c.Busy = true
-		time.AfterFunc(min(retryAtMost, retryAfter<<min(c.failed, 10)), func() { t.inbox.put(func(*task) { c.Busy = false }) })
+		t.pause(c, min(retryAtMost, retryAfter<<min(c.failed, 10)))
 	}
 }

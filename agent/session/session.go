@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -65,10 +66,38 @@ type Config struct {
 type Session struct {
 	cfg      Config
 	reporter *reporter
+	// changed has the sender send a heartbeat now.
+	changed chan struct{}
+
+	mu           sync.Mutex
+	runtimeError string
 }
 
 // New makes a Session.
-func New(cfg Config) *Session { return &Session{cfg: cfg, reporter: newReporter()} }
+func New(cfg Config) *Session {
+	return &Session{cfg: cfg, reporter: newReporter(), changed: make(chan struct{}, 1)}
+}
+
+// SetRuntimeError has the control plane know that the container runtime does not
+// answer, and why; that it does, if it is empty. It does not block.
+func (s *Session) SetRuntimeError(reason string) {
+	s.mu.Lock()
+	same := s.runtimeError == reason
+	s.runtimeError = reason
+	s.mu.Unlock()
+	if !same {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Session) heartbeat() *pb.Heartbeat {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &pb.Heartbeat{RuntimeError: s.runtimeError}
+}
 
 // Report takes a task's new status, to be sent until it is acknowledged. It does
 // not block.
@@ -130,7 +159,9 @@ func (s *Session) hold(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	if err := stream.Send(&pb.SessionRequest{Message: &pb.SessionRequest_Hello{Hello: s.cfg.Hello()}}); err != nil {
+	hello := s.cfg.Hello()
+	hello.RuntimeError = s.heartbeat().GetRuntimeError()
+	if err := stream.Send(&pb.SessionRequest{Message: &pb.SessionRequest_Hello{Hello: hello}}); err != nil {
 		_, err = stream.Recv() // the reason is in the answer
 		return err
 	}
@@ -167,6 +198,9 @@ func (s *Session) send(ctx context.Context, stream pb.AgentService_SessionClient
 	var flying []*pb.TaskStatusRecord
 	// What the last session sent, and never heard of, goes again.
 	s.reporter.poke()
+	sendBeat := func() error {
+		return stream.Send(&pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: s.heartbeat()}})
+	}
 	for {
 		wake := s.reporter.wake
 		if flying != nil {
@@ -176,7 +210,11 @@ func (s *Session) send(ctx context.Context, stream pb.AgentService_SessionClient
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-beat.C:
-			if err := stream.Send(&pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{}}}); err != nil {
+			if err := sendBeat(); err != nil {
+				return err
+			}
+		case <-s.changed:
+			if err := sendBeat(); err != nil {
 				return err
 			}
 		case <-wake:

@@ -144,7 +144,9 @@ func (a *app) instances(ctx context.Context, arns []string) (*pb.DescribeContain
 	all := &pb.DescribeContainerInstancesResponse{}
 	for some := range slices.Chunk(arns, 100) {
 		r, err := ecs.DescribeContainerInstances(ctx, &pb.DescribeContainerInstancesRequest{
-			Cluster: a.cluster, ContainerInstances: some, Include: []pb.ContainerInstanceField{pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_TAGS},
+			Cluster: a.cluster, ContainerInstances: some, Include: []pb.ContainerInstanceField{
+				pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_TAGS, pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_CONTAINER_INSTANCE_HEALTH,
+			},
 		})
 		if err != nil {
 			return nil, err

@@ -59,10 +59,24 @@ func (a *app) instanceList() *cobra.Command {
 }
 
 func connected(p render.Palette, i *pb.ContainerInstance) string {
-	if i.GetAgentConnected() {
-		return "connected"
+	switch {
+	case !i.GetAgentConnected():
+		return p.Bad("disconnected")
+	case i.GetHealthStatus().GetOverallStatus() == pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_IMPAIRED:
+		return p.Bad("impaired")
 	}
-	return p.Bad("disconnected")
+	return "connected"
+}
+
+// ailments are what is wrong with a host, in its words.
+func ailments(i *pb.ContainerInstance) string {
+	var all []string
+	for _, d := range i.GetHealthStatus().GetDetails() {
+		if d.GetStatusReason() != "" {
+			all = append(all, oneLine(d.GetStatusReason()))
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // free answers "remaining/registered" of a resource.
@@ -109,7 +123,7 @@ func (a *app) instanceDetails(ctx context.Context, w io.Writer, all []*pb.Contai
 			fmt.Fprintln(w)
 		}
 		if err := render.Fields(w, p, "Instance", i.GetContainerInstanceArn(), "Host", hostName(i), "Address", hostAddress(i), "Status", p.Status(i.GetStatus()),
-			"Agent", connected(p, i)+" "+i.GetVersionInfo().GetAgentVersion(), "Runtime", i.GetVersionInfo().GetDockerVersion(),
+			"Agent", connected(p, i)+" "+i.GetVersionInfo().GetAgentVersion(), "Runtime", i.GetVersionInfo().GetDockerVersion(), "Health", ailments(i),
 			"CPU free", free(i, "CPU"), "Memory free", free(i, "MEMORY")+" MiB", "Registered", render.Clock(i.GetRegisteredAt())); err != nil {
 			return err
 		}

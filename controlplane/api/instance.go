@@ -38,6 +38,9 @@ func (a *API) DescribeContainerInstances(_ context.Context, r *pb.DescribeContai
 		if slices.Contains(r.GetInclude(), pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_TAGS) {
 			v.Tags = i.State.GetTags()
 		}
+		if slices.Contains(r.GetInclude(), pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_CONTAINER_INSTANCE_HEALTH) {
+			v.HealthStatus = i.Record.GetInstance().GetHealthStatus()
+		}
 		res.ContainerInstances = append(res.ContainerInstances, v)
 	}
 	return res, nil
@@ -185,6 +188,7 @@ func stateWrite(i *model.Instance, state *pb.ContainerInstanceStateRecord) model
 // instanceView is a container instance as it is described, without its tags.
 func instanceView(snap *model.Snapshot, i *model.Instance) *pb.ContainerInstance {
 	v := proto.CloneOf(i.Record.GetInstance())
+	v.HealthStatus = nil // where it is asked for
 	v.Status, v.AgentConnected = i.Status(), snap.Connected(i)
 	v.Version = max(i.RecordRevision, i.StateRevision, i.SessionRevision)
 	for t := range snap.TasksOfInstance(i.Record.GetCluster(), i.Record.GetId()) {

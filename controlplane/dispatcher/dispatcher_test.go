@@ -202,6 +202,48 @@ func TestStatusesOnlyOfOwnTasksAndOnlyForward(t *testing.T) {
 	}
 }
 
+func TestHostTellsOfItsRuntime(t *testing.T) {
+	r := newRig(t)
+	r.task("t1", "i1", "RUNNING")
+	s := r.open("i1")
+	instance := func() *model.Instance {
+		i, _ := r.store.Snapshot().Instance("default", "i1")
+		return i
+	}
+	if i := instance(); i.Impaired() || i.Record.GetInstance().GetHealthStatus().GetOverallStatus() != pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_OK {
+		t.Errorf("at first: %v", i.Record)
+	}
+	beat := func(reason string) {
+		t.Helper()
+		r.send(s, &pb.SessionRequest{Message: &pb.SessionRequest_Heartbeat{Heartbeat: &pb.Heartbeat{RuntimeError: reason}}})
+		for range 1000 {
+			d := instance().Record.GetInstance().GetHealthStatus().GetDetails()
+			if len(d) == 1 && d[0].GetStatusReason() == reason {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+		t.Fatalf("the record is %v", instance().Record)
+	}
+	beat("connection refused")
+	if !instance().Impaired() {
+		t.Error("a host without a runtime is not impaired")
+	}
+	// What it reports is taken as before.
+	if ack := r.report(s, 1, &pb.TaskStatusRecord{Task: "t1", LastStatus: "RUNNING", Version: 1}); len(ack.GetRejected()) != 0 {
+		t.Errorf("ack is %v", ack)
+	}
+	before := instance().RecordRevision
+	beat("connection refused")
+	if instance().RecordRevision != before {
+		t.Error("what is no news was written")
+	}
+	beat("")
+	if instance().Impaired() {
+		t.Error("it is still impaired")
+	}
+}
+
 func TestLostTaskIsRemovedFromReturningHost(t *testing.T) {
 	r := newRig(t)
 	r.task("t1", "i1", "RUNNING")

@@ -128,6 +128,7 @@ func (s *session) registration(snap *model.Snapshot, hello *pb.Hello) (model.Bat
 			ContainerInstanceArn: s.d.instanceARN(s.host), Ec2InstanceId: hello.GetHostname(),
 			RegisteredResources: hello.GetResources(), Attributes: hello.GetAttributes(),
 			VersionInfo: hello.GetVersionInfo(), RegisteredAt: registered,
+			HealthStatus: health(old.Record.GetInstance().GetHealthStatus(), hello.GetRuntimeError(), now),
 		},
 	}
 	s.epoch = old.Session.GetEpoch() + 1
@@ -219,13 +220,14 @@ func (s *session) run(ctx context.Context) error {
 	}
 	s.wake()
 	g, ctx := errgroup.WithContext(ctx)
-	received := make(chan *pb.StatusBatch)
+	received, beats := make(chan *pb.StatusBatch), make(chan *pb.Heartbeat)
 	// Recv ends with the stream, which ends when Session returns: it is not
 	// waited for, and hands nothing on after that.
-	go s.receive(ctx, received)
+	go s.receive(ctx, received, beats)
 	g.Go(func() error { return s.send(ctx) })
 	g.Go(func() error { return s.keep(ctx) })
 	g.Go(func() error { return s.take(ctx, received) })
+	g.Go(func() error { return s.check(ctx, beats) })
 	err := g.Wait()
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -244,7 +246,7 @@ func (s *session) welcome() *pb.Welcome {
 }
 
 // receive reads the stream: every message shows that the host is alive.
-func (s *session) receive(ctx context.Context, received chan<- *pb.StatusBatch) {
+func (s *session) receive(ctx context.Context, received chan<- *pb.StatusBatch, beats chan<- *pb.Heartbeat) {
 	for {
 		m, err := s.stream.Recv()
 		if err != nil {
@@ -262,7 +264,69 @@ func (s *session) receive(ctx context.Context, received chan<- *pb.StatusBatch) 
 				return
 			}
 		}
+		if b := m.GetHeartbeat(); b != nil {
+			select {
+			case beats <- b:
+			case <-ctx.Done():
+				return
+			}
+		}
 	}
+}
+
+// check stores whether the host's container runtime answers.
+func (s *session) check(ctx context.Context, beats <-chan *pb.Heartbeat) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case b := <-beats:
+			if err := s.checked(ctx, b.GetRuntimeError()); err != nil {
+				return status.Errorf(codes.Unavailable, "store the host's health: %v", err)
+			}
+		}
+	}
+}
+
+func (s *session) checked(ctx context.Context, runtimeError string) error {
+	snap := s.d.cfg.Store.Snapshot()
+	for {
+		i, ok := snap.Instance(s.host.Cluster, s.host.Instance)
+		if !ok || i.Record == nil {
+			return nil
+		}
+		old := i.Record.GetInstance().GetHealthStatus()
+		record := proto.CloneOf(i.Record)
+		record.Instance.HealthStatus = health(old, runtimeError, timestamppb.New(s.d.cfg.Now()))
+		if proto.Equal(old, record.GetInstance().GetHealthStatus()) {
+			return nil
+		}
+		_, err := s.d.cfg.Store.Commit(ctx, model.Batch{{
+			Key:   model.Key{Kind: model.KindInstance, Cluster: s.host.Cluster, ID: s.host.Instance},
+			Value: record, If: i.RecordRevision,
+		}}, s.fence)
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		if snap, err = s.d.cfg.Store.After(ctx, snap.Revision+1); err != nil {
+			return err
+		}
+	}
+}
+
+// health is a host's with its runtime as told now; old if that is no news.
+func health(old *pb.ContainerInstanceHealthStatus, runtimeError string, now *timestamppb.Timestamp) *pb.ContainerInstanceHealthStatus {
+	state := pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_OK
+	if runtimeError != "" {
+		state = pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_IMPAIRED
+	}
+	if d := old.GetDetails(); len(d) == 1 && d[0].GetStatus() == state && d[0].GetStatusReason() == runtimeError {
+		return old
+	}
+	return &pb.ContainerInstanceHealthStatus{OverallStatus: state, Details: []*pb.InstanceHealthCheckResult{{
+		Type: pb.InstanceHealthCheckType_INSTANCE_HEALTH_CHECK_TYPE_CONTAINER_RUNTIME, Status: state, StatusReason: runtimeError,
+		LastUpdated: now, LastStatusChange: now,
+	}}}
 }
 
 // keep ends the session of a host that is silent for three heartbeats.

@@ -79,3 +79,8 @@ func (i *Instance) Registered() Resources {
 func (i *Instance) Attributes() []*pb.Attribute {
 	return append(append([]*pb.Attribute(nil), i.Record.GetInstance().GetAttributes()...), i.State.GetAttributes()...)
 }
+
+// Impaired says whether the host told that it cannot run containers now.
+func (i *Instance) Impaired() bool {
+	return i.Record.GetInstance().GetHealthStatus().GetOverallStatus() == pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_IMPAIRED
+}

@@ -18,13 +18,13 @@ import (
 
 // Failure is a watched process that ended without being asked to.
 type Failure struct {
-	// Name is "plimd" or "node-N agent".
+	// Name is "plimd", "node-N agent" or "node-N containerd".
 	Name string
 	// Err has the end of its log.
 	Err error
 }
 
-// WaitFailure waits for plimd or an agent to end by itself.
+// WaitFailure waits for plimd, an agent or a containerd to end by itself.
 func (l *Lab) WaitFailure(ctx context.Context) (Failure, error) {
 	select {
 	case p := <-l.failed:
@@ -40,8 +40,12 @@ func (l *Lab) Restart(ctx context.Context, name string) error {
 		return l.startPlimd(ctx)
 	}
 	var n int
-	if _, err := fmt.Sscanf(name, "node-%d agent", &n); err != nil {
+	var what string
+	if _, err := fmt.Sscanf(name, "node-%d %s", &n, &what); err != nil {
 		return fmt.Errorf("restart %s: no such process", name)
+	}
+	if what == "containerd" {
+		return l.StartContainerd(ctx, n)
 	}
 	return l.StartAgent(n)
 }
@@ -136,6 +140,7 @@ func (l *Lab) KillHost(ctx context.Context, n int) error {
 	}
 	cgroups := containerCgroups(l.state, h)
 	l.forget(h.Agent)
+	l.forget(h.Containerd)
 	if err := h.Init.End(ctx, 0); err != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ func (l *Lab) startContainerd(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
+	l.keep(p)
 	if err := l.record(func(s *State) { s.Hosts[i].Containerd = p.Proc }); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type Runtime struct {
 	mu         sync.Mutex
 	containers map[string]*container
 	nextPid    int
+	away       error
 	fail       map[Op][]error
 	calls      []Call
 	listeners  map[chan runtime.Event]struct{}
@@ -239,12 +240,27 @@ func (r *Runtime) Events(ctx context.Context) <-chan runtime.Event {
 }
 
 // Version implements runtime.Runtime.
-func (r *Runtime) Version(context.Context) (string, error) { return "fake", nil }
+func (r *Runtime) Version(context.Context) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return "fake", r.away
+}
+
+// SetAway has every call fail with err, as when the runtime's process is down,
+// until it is called with nil. Containers run on.
+func (r *Runtime) SetAway(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = err
+}
 
 func (r *Runtime) called(ctx context.Context, call Call) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls = append(r.calls, call)
+	if r.away != nil {
+		return fmt.Errorf("%s container %s: %w", call.Op, call.ID, r.away)
+	}
 	if q := r.fail[call.Op]; len(q) > 0 {
 		r.fail[call.Op] = q[1:]
 		return fmt.Errorf("%s container %s: %w", call.Op, call.ID, q[0])

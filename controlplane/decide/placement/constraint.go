@@ -68,6 +68,8 @@ func (p *planner) refuses(h *host, need *pb.TaskResources, c constraints, member
 		return h.Status()
 	case !h.connected:
 		return "AGENT"
+	case h.impaired:
+		return "CONTAINER_RUNTIME"
 	case c.distinct && h.count > 0:
 		return "DISTINCT_INSTANCE"
 	}

@@ -20,6 +20,7 @@ type host struct {
 	reserved  []model.Port
 	available bool
 	connected bool
+	impaired  bool
 	count     int     // tasks of the group that is being placed
 	clock     float64 // for the strategy random
 	leaf      *tree   // where the group's strategies put it
@@ -41,6 +42,7 @@ func (p *planner) hostOf(i *model.Instance) host {
 	h := host{
 		Instance: i, id: i.Record.GetId(), cpu: -i.Used.CPU, mem: -i.Used.Memory, gpus: -i.Used.GPUs,
 		available: i.Status() == model.InstanceActive, connected: p.snapshot.Connected(i) && !i.Liveness.GetLost(),
+		impaired: i.Impaired(),
 	}
 	for _, r := range i.Record.GetInstance().GetRegisteredResources() {
 		switch r.GetName() {

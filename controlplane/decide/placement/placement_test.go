@@ -141,7 +141,10 @@ func TestPlan(t *testing.T) {
 		"draining":         {newWorld().host("x", 1000, 1000).state("x", "DRAINING"), some(1, 1, 1), "", "DRAINING"},
 		"not connected":    {newWorld().host("x", 1000, 1000).put(model.KindSession, "c", "x", &pb.SessionRecord{Replica: "gone", Connected: true}), some(1, 1, 1), "", "AGENT"},
 		"lost":             {newWorld().host("x", 1000, 1000).put(model.KindLiveness, "c", "x", &pb.InstanceLivenessRecord{Lost: true}), some(1, 1, 1), "", "AGENT"},
-		"no hosts":         {newWorld(), some(1, 1, 1), "", "EMPTY"},
+		"without a runtime": {newWorld().put(model.KindInstance, "c", "x", &pb.ContainerInstanceRecord{Cluster: "c", Id: "x", Instance: &pb.ContainerInstance{
+			HealthStatus: &pb.ContainerInstanceHealthStatus{OverallStatus: pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_IMPAIRED}}}).
+			put(model.KindSession, "c", "x", &pb.SessionRecord{Replica: "r", Connected: true}), some(1, 1, 1), "", "CONTAINER_RUNTIME"},
+		"no hosts": {newWorld(), some(1, 1, 1), "", "EMPTY"},
 		"a custom attribute": {newWorld().host("x", 9, 9).put(model.KindInstanceState, "c", "x", &pb.ContainerInstanceStateRecord{
 			Attributes: []*pb.Attribute{{Name: "stack", Value: "prod"}}}), some(1, 1, 1, member("attribute:stack == prod")), "x", ""},
 		"the definition's constraint": {zones().put(model.KindDefinition, "", "web:1", &pb.TaskDefinitionRecord{TaskDefinition: &pb.TaskDefinition{

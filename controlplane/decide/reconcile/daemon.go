@@ -20,7 +20,7 @@ func (w *work) daemon() {
 	}
 	var targets []*model.Instance
 	for i := range w.s.Instances(w.cluster()) {
-		if i.Status() == model.InstanceActive && w.s.Connected(i) && (len(on[i.Record.GetId()]) > 0 || w.takes(i)) {
+		if i.Status() == model.InstanceActive && w.s.Connected(i) && !i.Impaired() && (len(on[i.Record.GetId()]) > 0 || w.takes(i)) {
 			targets = append(targets, i)
 		}
 	}

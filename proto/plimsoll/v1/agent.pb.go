@@ -421,10 +421,12 @@ type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// CPU (units), MEMORY (MiB), PORTS and PORTS_UDP (reserved ports, not to be
 	// given to tasks), as ECS names them.
-	Resources     []*Resource  `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
-	Attributes    []*Attribute `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty"`
-	VersionInfo   *VersionInfo `protobuf:"bytes,3,opt,name=version_info,json=versionInfo,proto3" json:"version_info,omitempty"`
-	Hostname      string       `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Resources   []*Resource  `protobuf:"bytes,1,rep,name=resources,proto3" json:"resources,omitempty"`
+	Attributes  []*Attribute `protobuf:"bytes,2,rep,name=attributes,proto3" json:"attributes,omitempty"`
+	VersionInfo *VersionInfo `protobuf:"bytes,3,opt,name=version_info,json=versionInfo,proto3" json:"version_info,omitempty"`
+	Hostname    string       `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	// As Heartbeat's.
+	RuntimeError  string `protobuf:"bytes,5,opt,name=runtime_error,json=runtimeError,proto3" json:"runtime_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +489,13 @@ func (x *Hello) GetHostname() string {
 	return ""
 }
 
+func (x *Hello) GetRuntimeError() string {
+	if x != nil {
+		return x.RuntimeError
+	}
+	return ""
+}
+
 // StatusBatch has the newest status of each task that changed. It is sent
 // again until acknowledged.
 type StatusBatch struct {
@@ -542,9 +551,12 @@ func (x *StatusBatch) GetStatuses() []*TaskStatusRecord {
 	return nil
 }
 
-// Heartbeat says that the host is alive.
+// Heartbeat says that the host is alive. One is sent at once when its content
+// changes.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why the container runtime does not answer; empty while it does.
+	RuntimeError  string `protobuf:"bytes,1,opt,name=runtime_error,json=runtimeError,proto3" json:"runtime_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +589,13 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_plimsoll_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Heartbeat) GetRuntimeError() string {
+	if x != nil {
+		return x.RuntimeError
+	}
+	return ""
 }
 
 // SessionResponse is a message to the host.
@@ -1314,18 +1333,20 @@ const file_plimsoll_v1_agent_proto_rawDesc = "" +
 	"\x05hello\x18\x01 \x01(\v2\x12.plimsoll.v1.HelloH\x00R\x05hello\x126\n" +
 	"\bstatuses\x18\x02 \x01(\v2\x18.plimsoll.v1.StatusBatchH\x00R\bstatuses\x126\n" +
 	"\theartbeat\x18\x03 \x01(\v2\x16.plimsoll.v1.HeartbeatH\x00R\theartbeatB\t\n" +
-	"\amessage\"\xcd\x01\n" +
+	"\amessage\"\xf2\x01\n" +
 	"\x05Hello\x123\n" +
 	"\tresources\x18\x01 \x03(\v2\x15.plimsoll.v1.ResourceR\tresources\x126\n" +
 	"\n" +
 	"attributes\x18\x02 \x03(\v2\x16.plimsoll.v1.AttributeR\n" +
 	"attributes\x12;\n" +
 	"\fversion_info\x18\x03 \x01(\v2\x18.plimsoll.v1.VersionInfoR\vversionInfo\x12\x1a\n" +
-	"\bhostname\x18\x04 \x01(\tR\bhostname\"d\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\x12#\n" +
+	"\rruntime_error\x18\x05 \x01(\tR\fruntimeError\"d\n" +
 	"\vStatusBatch\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x129\n" +
-	"\bstatuses\x18\x02 \x03(\v2\x1d.plimsoll.v1.TaskStatusRecordR\bstatuses\"\v\n" +
-	"\tHeartbeat\"\xf4\x01\n" +
+	"\bstatuses\x18\x02 \x03(\v2\x1d.plimsoll.v1.TaskStatusRecordR\bstatuses\"0\n" +
+	"\tHeartbeat\x12#\n" +
+	"\rruntime_error\x18\x01 \x01(\tR\fruntimeError\"\xf4\x01\n" +
 	"\x0fSessionResponse\x120\n" +
 	"\awelcome\x18\x01 \x01(\v2\x14.plimsoll.v1.WelcomeH\x00R\awelcome\x12<\n" +
 	"\vassignments\x18\x02 \x01(\v2\x18.plimsoll.v1.AssignmentsH\x00R\vassignments\x12*\n" +
