@@ -54,7 +54,7 @@ it down; with --detach until "plim dev stop".`,
 	f.StringVar(&o.config.LogLevel, "log-level", "info", "of plimd and the agents: debug, info, warn or error")
 	f.BoolVar(&o.keepData, "keep-data", false, "leave the data directory when it ends; the next start goes on from it")
 	c.PersistentFlags().StringVar(&o.config.DataDir, "data-dir", lab.DefaultDataDir, "directory of all that the cluster keeps")
-	c.AddCommand(a.devStopCommand(o), a.devEnvCommand(o), a.devStatusCommand(o))
+	c.AddCommand(a.devStopCommand(o), a.devEnvCommand(o), a.devStatusCommand(o), a.devHostCommand(o))
 	return c
 }
 
@@ -131,28 +131,6 @@ func (a *app) devRun(ctx context.Context, o *devOptions) error {
 		return nil
 	}
 	return err
-}
-
-// supervise starts again what ends by itself, with a pause between two starts,
-// until ctx ends.
-func (a *app) supervise(ctx context.Context, l *lab.Lab) error {
-	for {
-		failure, err := l.WaitFailure(ctx)
-		if err != nil {
-			return err
-		}
-		a.say("plim dev: %s ended, starting it again: %v", failure.Name, failure.Err)
-		pause := time.NewTimer(time.Second)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		}
-		if err := l.Restart(ctx, failure.Name); err != nil {
-			return fmt.Errorf("start %s again: %w", failure.Name, err)
-		}
-	}
 }
 
 // devReady says what to do next.

@@ -52,6 +52,12 @@ func Check(c Config) error {
 	if err != nil {
 		return err
 	}
+	// What an earlier run left in the data directory is removed before it starts.
+	if _, err := Load(c.DataDir); errors.Is(err, ErrNoLab) {
+		if err := c.ports(); err != nil {
+			return err
+		}
+	}
 	_, err = CheckMachine(c.BinDir)
 	return err
 }
@@ -89,7 +95,7 @@ func (c Config) complete() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	return c, c.ports()
+	return c, nil
 }
 
 // NameFor is the name that a lab in this data directory has.

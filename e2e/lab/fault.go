@@ -34,9 +34,16 @@ func (l *Lab) WaitFailure(ctx context.Context) (Failure, error) {
 	}
 }
 
-// Restart starts again what WaitFailure told of.
+// ErrHostDown is the class of errors about processes of a host that is down.
+var ErrHostDown = errors.New("the host is down")
+
+// Restart starts again what WaitFailure told of, unless it runs. ErrHostDown if
+// its host is down as a whole.
 func (l *Lab) Restart(ctx context.Context, name string) error {
 	if name == "plimd" {
+		if l.State().Plimd.Alive() {
+			return nil
+		}
 		return l.startPlimd(ctx)
 	}
 	var n int
@@ -44,10 +51,19 @@ func (l *Lab) Restart(ctx context.Context, name string) error {
 	if _, err := fmt.Sscanf(name, "node-%d %s", &n, &what); err != nil {
 		return fmt.Errorf("restart %s: no such process", name)
 	}
-	if what == "containerd" {
-		return l.StartContainerd(ctx, n)
+	i, err := l.index(n)
+	if err != nil {
+		return err
 	}
-	return l.StartAgent(n)
+	switch h := l.host(i); {
+	case !h.Init.Alive():
+		return fmt.Errorf("restart %s: %w", name, ErrHostDown)
+	case what == "containerd" && !h.Containerd.Alive():
+		return l.startContainerd(ctx, i)
+	case what == "agent" && !h.Agent.Alive():
+		return l.startAgent(i)
+	}
+	return nil
 }
 
 // Client says how to call the control plane as its administrator.
@@ -133,14 +149,24 @@ func (l *Lab) KillHost(ctx context.Context, n int) error {
 		return err
 	}
 	h := l.host(i)
+	l.forget(h.Agent)
+	l.forget(h.Containerd)
+	s := l.State()
+	return s.KillHost(ctx, n)
+}
+
+// KillHost is Lab's, for a lab of another process.
+func (s *State) KillHost(ctx context.Context, n int) error {
+	if n < 1 || n > len(s.Hosts) {
+		return fmt.Errorf("host %d: there are hosts 1 to %d", n, len(s.Hosts))
+	}
+	h := s.Hosts[n-1]
 	if h.Veth != "" {
 		if err := setLink(h.Veth, false); err != nil {
 			return err
 		}
 	}
-	cgroups := containerCgroups(l.state, h)
-	l.forget(h.Agent)
-	l.forget(h.Containerd)
+	cgroups := containerCgroups(s, h)
 	if err := h.Init.End(ctx, 0); err != nil {
 		return err
 	}

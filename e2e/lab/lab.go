@@ -71,6 +71,9 @@ func (l *Lab) up(ctx context.Context) error {
 	} else if !errors.Is(err, ErrNoLab) {
 		return err
 	}
+	if err := l.config.ports(); err != nil {
+		return err
+	}
 	subnet, err := l.plan(ctx)
 	if err != nil {
 		return err

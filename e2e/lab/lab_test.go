@@ -117,12 +117,16 @@ func TestConfigRefusesWhatCannotBe(t *testing.T) {
 		"long name":  {Config{DataDir: "/x", Nodes: 1, Name: "abcdefghij"}, "longer than 9"},
 		"taken port": {Config{DataDir: "/x", Nodes: 1, RegistryPort: port(listener)}, "registry port"},
 	} {
-		if _, err := tc.config.complete(); err == nil || !strings.Contains(err.Error(), tc.want) {
+		c, err := tc.config.complete()
+		if err == nil {
+			err = c.ports()
+		}
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	done, err := Config{DataDir: "/x", Nodes: 2}.complete()
-	if err != nil || done.APIPort == 0 || done.APIPort == done.RegistryPort || len(done.Name) > 9 {
+	if err := errors.Join(err, done.ports()); err != nil || done.APIPort == 0 || done.APIPort == done.RegistryPort || len(done.Name) > 9 {
 		t.Errorf("complete: %+v, %v", done, err)
 	}
 }

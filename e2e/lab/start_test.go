@@ -75,6 +75,31 @@ func TestStartFailuresRestartAndStop(t *testing.T) {
 	if err := errors.Join(l.KillPlimd(ctx), l.StartPlimd(ctx)); err != nil {
 		t.Error(err)
 	}
+	// A host that loses its power, by a process that is not the lab's.
+	s, err := Load(config.DataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.KillHost(ctx, 2); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		failure, err := l.WaitFailure(ctx)
+		if err != nil || !strings.HasPrefix(failure.Name, "node-2 ") {
+			t.Errorf("failure %+v, %v", failure, err)
+		}
+		if err := l.Restart(ctx, failure.Name); !errors.Is(err, ErrHostDown) {
+			t.Errorf("restart of %s: %v", failure.Name, err)
+		}
+	}
+	if err := errors.Join(l.StartHost(ctx, 2), l.WaitJoined(ctx, 2)); err != nil {
+		t.Error(err)
+	}
+	// What runs is not started twice.
+	agent := l.State().Hosts[1].Agent
+	if err := l.Restart(ctx, "node-2 agent"); err != nil || l.State().Hosts[1].Agent != agent {
+		t.Errorf("the agent was started twice: %v", err)
+	}
 	if err := l.Stop(ctx, false); err != nil {
 		t.Fatal(err)
 	}
@@ -111,6 +136,11 @@ func TestStartClearsUpAfterAKilledSupervisor(t *testing.T) {
 	// stays.
 	if err := l.lockFile.Close(); err != nil {
 		t.Fatal(err)
+	}
+	// Also with the ports that it still holds.
+	config.APIPort, config.RegistryPort, config.MetricsPort = old.APIPort, old.RegistryPort, old.MetricsPort
+	if err := Check(config); err != nil {
+		t.Error(err)
 	}
 	again, err := Start(ctx, config)
 	if err != nil {
