@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -90,8 +91,11 @@ func (o *devOptions) devCheck() error {
 		return hint(fmt.Errorf("%s: %w", abs, lab.ErrRunning), `stop it with "sudo plim dev stop%s", or give another --data-dir and other ports`, dataDirFlag(abs))
 	}
 	err = lab.Check(o.config)
-	if errors.Is(err, lab.ErrPortTaken) {
+	switch {
+	case errors.Is(err, lab.ErrPortTaken):
 		return hint(err, "choose others with --port, --registry-port and --metrics-port; 0 takes a free one")
+	case errors.Is(err, lab.ErrForeign):
+		return hint(err, "give --data-dir an empty or a new one")
 	}
 	return err
 }
@@ -100,6 +104,9 @@ func (o *devOptions) devCheck() error {
 func dataDirFlag(dataDir string) string {
 	if dataDir == lab.DefaultDataDir {
 		return ""
+	}
+	if strings.ContainsFunc(dataDir, func(r rune) bool { return !strings.ContainsRune("/._-", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		dataDir = quote(dataDir)
 	}
 	return " --data-dir " + dataDir
 }

@@ -71,6 +71,9 @@ func (c Config) complete() (Config, error) {
 	if c.BinDir, err = filepath.Abs(c.BinDir); err != nil {
 		return c, fmt.Errorf("directory of programs: %w", err)
 	}
+	if err := foreign(c.DataDir); err != nil {
+		return c, err
+	}
 	if len(c.DataDir) > 60 {
 		return c, fmt.Errorf("data directory %s: the path is longer than 60 bytes, too long for the sockets in it", c.DataDir)
 	}

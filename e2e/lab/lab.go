@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -51,11 +52,14 @@ func Start(ctx context.Context, config Config) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, err = os.Stat(filepath.Join(config.DataDir, "plimd"))
+	kept := err == nil
 	l := &Lab{config: config, containerd: containerd, lockFile: locked, failed: make(chan *process, MaxNodes+1)}
 	if err := l.up(ctx); err != nil {
 		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()
-		return nil, errors.Join(err, l.Stop(cleaning, true))
+		// Its logs say why it failed; of an interrupt there is nothing to say.
+		return nil, errors.Join(err, l.Stop(cleaning, kept || ctx.Err() == nil))
 	}
 	return l, nil
 }

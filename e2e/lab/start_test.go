@@ -111,6 +111,33 @@ func TestStartFailuresRestartAndStop(t *testing.T) {
 	}
 }
 
+func TestWhatNoLabMadeIsLeftAlone(t *testing.T) {
+	dir := dataDir(t)
+	precious := filepath.Join(dir, "precious")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(precious, []byte("hi"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	config := Config{DataDir: dir, BinDir: fakes(t), Nodes: 1, Region: "us-east-1", AccountID: "123456789012"}
+	if _, err := Start(t.Context(), config); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "precious") {
+		t.Errorf("a directory with files in it: %v", err)
+	}
+	if err := os.Remove(precious); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Start(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What comes later stays too.
+	if err := errors.Join(os.WriteFile(precious, []byte("hi"), 0o600), l.Stop(t.Context(), false)); err != nil {
+		t.Error(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != "precious" {
+		t.Errorf("left in the directory: %v, %v", entries, err)
+	}
+}
+
 func TestStartSaysWhyAnAgentDoesNotStartAndCleansUp(t *testing.T) {
 	config := Config{DataDir: dataDir(t), BinDir: fakes(t), Nodes: 1, Region: "us-east-1", AgentArgs: []string{"--crash"}}
 	before := outside(t, NameFor(config.DataDir), config.DataDir)

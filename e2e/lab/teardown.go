@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,10 +122,39 @@ func removeLink(name string) error {
 	return nil
 }
 
-// removeData removes the data directory.
+// made are the names of what a lab makes in its data directory.
+var made = []string{"client", "hosts", "join-token", "lab.json", "lab.json.new", "lab.lock", "logs", "plimd"}
+
+// removeData removes what a lab made in the data directory, and the directory if
+// nothing else is in it.
 func removeData(dataDir string) error {
-	if err := os.RemoveAll(dataDir); err != nil {
+	for _, name := range made {
+		if err := os.RemoveAll(filepath.Join(dataDir, name)); err != nil {
+			return fmt.Errorf("remove the lab's data: %w", err)
+		}
+	}
+	if err := os.Remove(dataDir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("remove the data directory: %w", err)
+	}
+	return nil
+}
+
+// ErrForeign is the class of errors about a data directory that holds what no
+// lab made.
+var ErrForeign = errors.New("the directory is in use for something else")
+
+// foreign fails if something is in the directory that no lab made.
+func foreign(dataDir string) error {
+	entries, err := os.ReadDir(dataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	for _, e := range entries {
+		if !slices.Contains(made, e.Name()) {
+			return fmt.Errorf("data directory %s has %s in it: %w", dataDir, e.Name(), ErrForeign)
+		}
 	}
 	return nil
 }
