@@ -33,6 +33,9 @@ type BridgeConfig struct {
 	// PortRange is where published ports without a number come from, both ends
 	// included. The kernel's range of local ports.
 	PortRange [2]int
+	// Publish are the host's addresses on which ports are published; all that
+	// are local if it is zero. IPv4.
+	Publish netip.Prefix
 	// MTU of the tasks' links; that of the default route's link.
 	MTU    int
 	Logger *slog.Logger
@@ -118,6 +121,9 @@ func (c *BridgeConfig) complete() error {
 	}
 	if !c.Subnet.Addr().Is4() || c.Subnet.Bits() > 29 {
 		return fmt.Errorf("bridge subnet %s: it must be IPv4 and at least a /29", c.Subnet)
+	}
+	if c.Publish.IsValid() && !c.Publish.Addr().Is4() {
+		return fmt.Errorf("addresses to publish on are %s: they must be IPv4", c.Publish)
 	}
 	if len(c.Name) >= unix.IFNAMSIZ {
 		return fmt.Errorf("bridge name %q: it must have at most %d characters", c.Name, unix.IFNAMSIZ-1)

@@ -57,14 +57,89 @@ func prepare() error {
 	return netlink.LinkSetUp(lo)
 }
 
-func newBridge(t testing.TB, dir string) *Bridge {
+func newBridge(t testing.TB, dir string, change ...func(*BridgeConfig)) *Bridge {
 	t.Helper()
-	b, err := NewBridge(BridgeConfig{NetNSDir: filepath.Join(dir, "netns"), StateDir: filepath.Join(dir, "state"),
-		Name: "plmtest0", TableName: "plmtest", PortRange: [2]int{33000, 34000}})
+	c := BridgeConfig{NetNSDir: filepath.Join(dir, "netns"), StateDir: filepath.Join(dir, "state"),
+		Name: "plmtest0", TableName: "plmtest", PortRange: [2]int{33000, 34000}}
+	for _, f := range change {
+		f(&c)
+	}
+	b, err := NewBridge(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// outside makes a namespace on a link of the host, 10.99.0.2 with the host at
+// 10.99.0.1 and its gateway, and answers its path.
+func outside(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "outside")
+	ns, err := newNamespace(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	host := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "plmout"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns.Fd())}
+	if err := netlink.LinkAdd(host); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(netlink.LinkDel(host), removeNamespace(path)); err != nil {
+			t.Error(err)
+		}
+	})
+	up := func(name, address string) error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		a, err := netlink.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		return errors.Join(netlink.AddrAdd(link, a), netlink.LinkSetUp(link))
+	}
+	err = errors.Join(up("plmout", "10.99.0.1/24"), within(path, func() error {
+		return errors.Join(up("eth0", "10.99.0.2/24"), netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(10, 99, 0, 1)}))
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFromOutsideOnlyPublishedPortsAnswer(t *testing.T) {
+	dir := t.TempDir()
+	b := newBridge(t, dir)
+	a, err := b.Add(t.Context(), "one", []PortMapping{{ContainerPort: 80, HostPort: 8081, Protocol: "tcp"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, a, "one", 80)
+	ns := outside(t)
+	from := func(address string) (got string) {
+		_ = within(ns, func() error { got, _ = ask(address); return nil })
+		return got
+	}
+	if got := from("10.99.0.1:8081"); got != "one from 10.99.0.2\n" {
+		t.Errorf("the published port answers %q", got)
+	}
+	if got := from(a.Address.Addr().String() + ":80"); got != "" {
+		t.Errorf("the task's own address answers %q", got)
+	}
+	if err := b.Close(false); err != nil {
+		t.Error(err)
+	}
+	b = newBridge(t, dir, func(c *BridgeConfig) { c.Publish = netip.MustParsePrefix("127.0.0.0/8") })
+	defer b.Close(true)
+	if got := from("10.99.0.1:8081"); got != "" {
+		t.Errorf("a port that is published on loopback answers %q from outside", got)
+	}
+	if got, err := ask("127.0.0.1:8081"); err != nil || got != "one from 172.30.0.1\n" {
+		t.Errorf("on loopback: %q, %v", got, err)
+	}
 }
 
 // serve answers "NAME" to each connection to the port inside the namespace.
@@ -103,7 +178,7 @@ func within(path string, f func() error) error {
 }
 
 func ask(address string) (string, error) {
-	c, err := net.DialTimeout("tcp4", address, 3*time.Second)
+	c, err := net.DialTimeout("tcp4", address, time.Second)
 	if err != nil {
 		return "", err
 	}
@@ -422,7 +497,7 @@ func TestTableOfManyPorts(t *testing.T) {
 		})
 	}
 	for range 2 {
-		r, err := newRules("plimmany", "plimmany0", netip.MustParsePrefix("172.30.0.0/16"), tasks)
+		r, err := newRules("plimmany", "plimmany0", netip.MustParsePrefix("172.30.0.0/16"), netip.Prefix{}, tasks)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,10 +18,12 @@ import (
 //
 //	map tcp-ports, udp-ports { type inet_service : ipv4_addr . inet_service }
 //	chain prerouting  { fib daddr type local dnat to PROTOCOL dport map @ports }
+//	                    (or ip daddr PREFIX, where ports are published on some addresses)
 //	chain output      { the same, for the host's own connections }
 //	chain postrouting { from the subnet to elsewhere: masquerade;
 //	                    from loopback to the bridge: masquerade; hairpin: masquerade }
-//	chain forward     { to 169.254.169.254 from the bridge: drop }
+//	chain forward     { to 169.254.169.254 from the bridge: drop;
+//	                    to the bridge from elsewhere, new, to no published port: drop }
 //
 // A published port is an element of a map, so packets cost the same however many
 // tasks there are, and a task's ports are one message to the kernel.
@@ -35,7 +37,7 @@ type rules struct {
 // newRules makes the table, with the ports of the tasks that are there, in place
 // of an earlier process's, which may be another version's. It is one transaction:
 // no packet finds the table without a port that is published before and after.
-func newRules(name, bridge string, subnet netip.Prefix, tasks []Attachment) (*rules, error) {
+func newRules(name, bridge string, subnet, publish netip.Prefix, tasks []Attachment) (*rules, error) {
 	r := &rules{table: &nftables.Table{Name: name, Family: nftables.TableFamilyIPv4}, maps: map[string]*nftables.Set{}}
 	c, err := nftables.New()
 	if err != nil {
@@ -67,8 +69,8 @@ func newRules(name, bridge string, subnet netip.Prefix, tasks []Attachment) (*ru
 		}
 		r.maps[protocol] = m
 	}
-	r.nat(c, "prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-	r.nat(c, "output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	r.nat(c, "prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, publish)
+	r.nat(c, "output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest, publish)
 	r.masquerade(c, bridge, subnet)
 	r.closed(c, bridge)
 	if err := c.Flush(); err != nil {
@@ -82,12 +84,17 @@ func (r *rules) chain(c *nftables.Conn, name string, kind nftables.ChainType, ho
 }
 
 // nat sends connections to published ports of the host to their tasks.
-func (r *rules) nat(c *nftables.Conn, name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) {
+func (r *rules) nat(c *nftables.Conn, name string, hook *nftables.ChainHook, priority *nftables.ChainPriority, publish netip.Prefix) {
 	chain := r.chain(c, name, nftables.ChainTypeNAT, hook, priority)
+	to := []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+	}
+	if publish.IsValid() {
+		to = matches(publish, expr.CmpOpEq, destination)
+	}
 	for protocol, number := range map[string]byte{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP} {
-		c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: []expr.Any{
-			&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(unix.RTN_LOCAL)},
+		c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: append(slices.Clone(to),
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}},
 			// The destination port, looked up: register 1 is the task's address,
@@ -95,59 +102,73 @@ func (r *rules) nat(c *nftables.Conn, name string, hook *nftables.ChainHook, pri
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: protocol + "-ports", SetID: r.maps[protocol].ID},
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 9},
-		}})
+		)})
+	}
+}
+
+// Offsets in the IPv4 header.
+const (
+	source      = 12
+	destination = 16
+)
+
+// matches compares an address of the packet with a prefix.
+func matches(p netip.Prefix, op expr.CmpOp, offset uint32) []expr.Any {
+	mask := make([]byte, 4)
+	binary.BigEndian.PutUint32(mask, ^uint32(0)<<(32-p.Bits()))
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()},
+	}
+}
+
+// device compares the packet's incoming or outgoing link with the bridge.
+func device(key expr.MetaKey, op expr.CmpOp, bridge string) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: ifname(bridge)}}
+}
+
+// masked compares bits of the connection's state.
+func masked(key expr.CtKey, bits uint32, op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Register: 1, Key: key},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: op, Register: 1, Data: make([]byte, 4)},
 	}
 }
 
 // masquerade gives tasks the host's address towards others.
 func (r *rules) masquerade(c *nftables.Conn, bridge string, subnet netip.Prefix) {
 	chain := r.chain(c, "postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	from := func(p netip.Prefix, op expr.CmpOp, offset uint32) []expr.Any {
-		mask := make([]byte, 4)
-		binary.BigEndian.PutUint32(mask, ^uint32(0)<<(32-p.Bits()))
-		return []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask, Xor: make([]byte, 4)},
-			&expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()},
-		}
-	}
-	toBridge := func(op expr.CmpOp) []expr.Any {
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: ifname(bridge)}}
-	}
+	toBridge := func(op expr.CmpOp) []expr.Any { return device(expr.MetaKeyOIFNAME, op, bridge) }
 	add := func(parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
-		}
-		c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: append(all, &expr.Masq{})})
+		c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: append(slices.Concat(parts...), &expr.Masq{})})
 	}
-	const source = 12 // of the IPv4 header
 	// Out of the bridge to elsewhere.
-	add(from(subnet, expr.CmpOpEq, source), toBridge(expr.CmpOpNeq))
+	add(matches(subnet, expr.CmpOpEq, source), toBridge(expr.CmpOpNeq))
 	// From the host's loopback to a task: the answer must find back.
-	add(from(netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpEq, source), toBridge(expr.CmpOpEq))
+	add(matches(netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpEq, source), toBridge(expr.CmpOpEq))
 	// From a task to a published port of one on the same bridge.
-	add(from(subnet, expr.CmpOpEq, source), toBridge(expr.CmpOpEq), []expr.Any{
-		&expr.Ct{Register: 1, Key: expr.CtKeySTATUS},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4,
-			Mask: binaryutil.NativeEndian.PutUint32(ctDNAT), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
-	})
+	add(matches(subnet, expr.CmpOpEq, source), toBridge(expr.CmpOpEq), masked(expr.CtKeySTATUS, ctDNAT, expr.CmpOpNeq))
 }
 
-// ctDNAT is IPS_DST_NAT of the kernel's connection tracking.
-const ctDNAT = 1 << 5
+// Of the kernel's connection tracking: IPS_DST_NAT, and the state of a new
+// connection.
+const (
+	ctDNAT = 1 << 5
+	ctNew  = 1 << 3
+)
 
-// closed keeps tasks from the host's cloud metadata service.
+// closed keeps tasks from the host's cloud metadata service, and others from
+// tasks' ports that are not published.
 func (r *rules) closed(c *nftables.Conn, bridge string) {
 	chain := r.chain(c, "forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
-	c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(bridge)},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{169, 254, 169, 254}},
-		&expr.Verdict{Kind: expr.VerdictDrop},
-	}})
+	drop := func(parts ...[]expr.Any) {
+		c.AddRule(&nftables.Rule{Table: r.table, Chain: chain, Exprs: append(slices.Concat(parts...), &expr.Verdict{Kind: expr.VerdictDrop})})
+	}
+	drop(device(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridge), matches(netip.MustParsePrefix("169.254.169.254/32"), expr.CmpOpEq, destination))
+	drop(device(expr.MetaKeyIIFNAME, expr.CmpOpNeq, bridge), device(expr.MetaKeyOIFNAME, expr.CmpOpEq, bridge),
+		masked(expr.CtKeySTATE, ctNew, expr.CmpOpNeq), masked(expr.CtKeySTATUS, ctDNAT, expr.CmpOpEq))
 }
 
 // elements are a task's ports by protocol.

@@ -68,7 +68,7 @@ func (b *Bridge) recover() error {
 			half = append(half, r.Task)
 		}
 	}
-	if b.nft, err = newRules(b.cfg.TableName, b.cfg.Name, b.cfg.Subnet, whole); err != nil {
+	if b.nft, err = newRules(b.cfg.TableName, b.cfg.Name, b.cfg.Subnet, b.cfg.Publish, whole); err != nil {
 		return err
 	}
 	for _, task := range half {

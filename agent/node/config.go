@@ -24,6 +24,9 @@ type Config struct {
 	BridgeName          string
 	BridgeSubnet        string
 	NftTable            string
+	// Publish are the host's addresses on which ports are published, as a prefix;
+	// all of them when empty.
+	Publish string
 	// Attributes are NAME=VALUE.
 	Attributes       []string
 	AvailabilityZone string
@@ -68,6 +71,11 @@ func (c *Config) complete() error {
 	}
 	if _, err := netip.ParsePrefix(c.BridgeSubnet); err != nil {
 		return fmt.Errorf("--bridge-subnet: %w", err)
+	}
+	if c.Publish != "" {
+		if p, err := netip.ParsePrefix(c.Publish); err != nil || !p.Addr().Is4() {
+			return fmt.Errorf("--publish is %q: it must be addresses of this host as an IPv4 prefix, such as 10.0.0.0/8", c.Publish)
+		}
 	}
 	if c.MaxLaunches == 0 {
 		c.MaxLaunches = 2 * runtime.NumCPU()

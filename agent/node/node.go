@@ -100,8 +100,13 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
+	var publish netip.Prefix
+	if cfg.Publish != "" {
+		publish = netip.MustParsePrefix(cfg.Publish)
+	}
 	bridge, err := cni.NewBridge(cni.BridgeConfig{
-		Name: cfg.BridgeName, Subnet: netip.MustParsePrefix(cfg.BridgeSubnet), TableName: cfg.NftTable, Logger: cfg.Logger,
+		Publish: publish,
+		Name:    cfg.BridgeName, Subnet: netip.MustParsePrefix(cfg.BridgeSubnet), TableName: cfg.NftTable, Logger: cfg.Logger,
 		NetNSDir: filepath.Join(cfg.RuntimeDir, "netns"), StateDir: filepath.Join(cfg.RuntimeDir, "network"),
 	})
 	if err != nil {

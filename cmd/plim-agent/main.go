@@ -70,6 +70,7 @@ func command() *cobra.Command {
 	f.StringVar(&cfg.BridgeName, "bridge-name", "plim0", "bridge of tasks in bridge mode")
 	f.StringVar(&cfg.BridgeSubnet, "bridge-subnet", "172.30.0.0/16", "addresses of tasks in bridge mode")
 	f.StringVar(&cfg.NftTable, "nft-table", "plimsoll", "nftables table of published ports")
+	f.StringVar(&cfg.Publish, "publish", "", "addresses of this host on which ports are published, as a prefix (10.0.0.0/8); all if empty")
 	f.StringSliceVar(&cfg.Attributes, "attribute", nil, "NAME=VALUE, an attribute for placement; repeatable")
 	f.StringVar(&cfg.AvailabilityZone, "availability-zone", "default", "attribute ecs.availability-zone")
 	f.StringVar(&cfg.Hostname, "hostname", "", "the host's name; the system's if empty")

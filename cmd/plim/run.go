@@ -98,7 +98,10 @@ func notPlaced(failures []*pb.Failure) error {
 	var order []string
 	for _, f := range failures {
 		text := f.GetReason()
-		if f.GetDetail() != "" {
+		switch {
+		case strings.HasPrefix(f.GetDetail(), text):
+			text = f.GetDetail()
+		case f.GetDetail() != "":
 			text += ", " + f.GetDetail()
 		}
 		if reasons[text] == 0 {

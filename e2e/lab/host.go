@@ -159,7 +159,7 @@ func (l *Lab) startAgent(i int) error {
 		server = fmt.Sprintf("%s:%d", nth(subnet, 1), s.APIPort)
 		args = append(args, "--hostname", h.Name)
 	} else {
-		args = append(args, "--bridge-name", s.TaskBridge, "--bridge-subnet", l.taskSubnet.String(), "--nft-table", s.NftTable)
+		args = append(args, "--bridge-name", s.TaskBridge, "--bridge-subnet", l.taskSubnet.String(), "--nft-table", s.NftTable, "--publish", "127.0.0.0/8")
 	}
 	args = append(args, "--server", server, "--join-token-file", l.tokenFile(),
 		"--data-dir", filepath.Join(dir, "agent"), "--runtime-dir", filepath.Join(dir, "run"),

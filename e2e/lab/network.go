@@ -104,10 +104,14 @@ link set %[1]s up
 			return fmt.Errorf("switch forwarding on: %w", err)
 		}
 	}
-	if err := program(ctx, fmt.Sprintf(`table ip %s {
+	if err := program(ctx, fmt.Sprintf(`table ip %[1]s {
 	chain postrouting {
 		type nat hook postrouting priority 100
-		ip saddr %s oifname != "%s" masquerade
+		ip saddr %[2]s oifname != "%[3]s" masquerade
+	}
+	chain forward {
+		type filter hook forward priority 0
+		iifname != "%[3]s" oifname "%[3]s" ct state new drop
 	}
 }
 `, s.NftTable, subnet, s.Bridge), "nft", "-f", "-"); err != nil {
