@@ -266,7 +266,11 @@ func (t *test) host(task *pb.Task) int {
 	if err != nil || len(d.GetContainerInstances()) != 1 {
 		t.Fatalf("describe %s: %v, %v", task.GetContainerInstanceArn(), d, err)
 	}
-	for n, h := range t.State().Hosts {
+	hosts := t.State().Hosts
+	if len(hosts) == 1 { // it has the machine's name
+		return 1
+	}
+	for n, h := range hosts {
 		if h.Name == d.GetContainerInstances()[0].GetEc2InstanceId() {
 			return n + 1
 		}

@@ -249,6 +249,8 @@ func (s *Session) receive(ctx context.Context, client pb.AgentServiceClient, str
 			return err
 		}
 		switch {
+		case m.GetWelcome() != nil: // something in it changed
+			s.cfg.Handler.Welcomed(m.GetWelcome())
 		case m.GetAck() != nil:
 			select {
 			case acks <- m.GetAck():

@@ -48,7 +48,8 @@ type Config struct {
 	Replica string
 	// AccountID and Region are the ARNs' parts.
 	AccountID, Region string
-	// RegistryHost and RegistryEndpoints go into Welcome.
+	// RegistryHost and RegistryEndpoints, this replica's, go into Welcome with the
+	// other replicas' endpoints.
 	RegistryHost      string
 	RegistryEndpoints []string
 	// Heartbeat is how often hosts say that they are alive; a session that was
@@ -99,6 +100,13 @@ func (d *Dispatcher) changed(now *model.Snapshot, changes []model.Change) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, c := range changes {
+		if c.Key.Kind == model.KindReplica {
+			// Hosts pull from all replicas' registries.
+			for _, s := range d.sessions {
+				s.wake()
+			}
+			continue
+		}
 		host := Host{Cluster: c.Key.Cluster}
 		switch v := c.Value.(type) {
 		case *pb.TaskRecord:

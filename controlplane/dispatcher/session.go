@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,7 @@ type session struct {
 	seen    chan struct{}            // cap 1: the host said something
 	sent    map[string]int64         // the sender's: task id to record revision
 	base    int64                    // the sender's: the last set's revision
+	greeted *pb.Welcome              // the sender's: the last one
 	stream  pb.AgentService_SessionServer
 }
 
@@ -215,7 +217,7 @@ func (d *Dispatcher) leave(s *session, cause error) {
 
 // run sends and receives until either ends.
 func (s *session) run(ctx context.Context) error {
-	if err := s.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: s.welcome()}}); err != nil {
+	if err := s.greet(); err != nil {
 		return err
 	}
 	s.wake()
@@ -235,12 +237,30 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
+// greet sends a Welcome unless the host had the same one.
+func (s *session) greet() error {
+	w := s.welcome()
+	if proto.Equal(w, s.greeted) {
+		return nil
+	}
+	s.greeted = w
+	return s.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Welcome{Welcome: w}})
+}
+
 func (s *session) welcome() *pb.Welcome {
 	c := s.d.cfg
+	endpoints := slices.Clone(c.RegistryEndpoints)
+	for _, row := range s.d.cfg.Store.Snapshot().Replicas().All() {
+		for _, e := range row.Value.GetRegistryEndpoints() {
+			if !slices.Contains(endpoints, e) {
+				endpoints = append(endpoints, e)
+			}
+		}
+	}
 	return &pb.Welcome{
 		ContainerInstanceArn: s.d.instanceARN(s.host), Epoch: s.epoch,
 		HeartbeatSeconds: int32(max(1, c.Heartbeat/time.Second)),
-		RegistryHost:     c.RegistryHost, RegistryEndpoints: c.RegistryEndpoints,
+		RegistryHost:     c.RegistryHost, RegistryEndpoints: endpoints,
 		Region: c.Region, AccountId: c.AccountID,
 	}
 }
@@ -357,6 +377,9 @@ func (s *session) send(ctx context.Context) error {
 				return err
 			}
 		case <-s.dirty:
+			if err := s.greet(); err != nil {
+				return err
+			}
 			if a := s.assignments(s.d.cfg.Store.Snapshot()); a != nil {
 				if err := s.stream.Send(&pb.SessionResponse{Message: &pb.SessionResponse_Assignments{Assignments: a}}); err != nil {
 					return err

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -33,6 +35,9 @@ var leaderOnly = []string{
 
 // leaderWait is how long such a call waits for somebody to lead.
 const leaderWait = 10 * time.Second
+
+// redial is how soon a replica that could not be reached is tried again.
+var redial = backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
 
 // term is what this replica knows of its leadership.
 type term struct {
@@ -81,7 +86,8 @@ func (p *peers) dial(address string) (*grpc.ClientConn, error) {
 	if c := p.conns[address]; c != nil {
 		return c, nil
 	}
-	c, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)))
+	c, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: 5 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to replica %s: %w", address, err)
 	}
@@ -127,22 +133,27 @@ func (p *peers) forward(ctx context.Context, req any, info *grpc.UnaryServerInfo
 		case p.term.leads():
 			return handler(ctx, req)
 		case ok && l.Address != "" && l.ID != p.id:
-			return p.call(ctx, l.Address, info.FullMethod, req)
+			c, err := p.dial(l.Address)
+			if err != nil {
+				return nil, status.Error(codes.Unavailable, err.Error())
+			}
+			// To a leader that cannot be reached nothing is sent: it may have died,
+			// and the call waits for the next one.
+			if c.GetState() == connectivity.Ready {
+				return call(ctx, c, info.FullMethod, req)
+			}
+			c.Connect()
 		}
 		select {
 		case <-changed:
 		case <-time.After(20 * time.Millisecond):
 		case <-wait.Done():
-			return nil, status.Errorf(codes.Unavailable, "no control plane replica has led for %s: try again", leaderWait)
+			return nil, status.Errorf(codes.Unavailable, "no control plane replica that leads could be reached for %s: try again", leaderWait)
 		}
 	}
 }
 
-func (p *peers) call(ctx context.Context, address, method string, req any) (any, error) {
-	c, err := p.dial(address)
-	if err != nil {
-		return nil, status.Error(codes.Unavailable, err.Error())
-	}
+func call(ctx context.Context, c *grpc.ClientConn, method string, req any) (any, error) {
 	answer, err := newAnswer(method)
 	if err != nil {
 		return nil, err

@@ -208,7 +208,7 @@ func (s *server) info() *pb.GetInfoResponse {
 func (s *server) announce(ctx context.Context) error {
 	k := etcd.EphemeralKeeper{Client: s.etcd.client, Logger: s.cfg.Logger}
 	return k.Keep(ctx, model.Key{Kind: model.KindReplica, ID: s.process},
-		&pb.ReplicaRecord{Id: s.process, Address: s.cfg.Advertise, Version: s.cfg.Version}, etcd.DefaultTTL, nil)
+		&pb.ReplicaRecord{Id: s.process, Address: s.cfg.Advertise, Version: s.cfg.Version, RegistryEndpoints: s.cfg.RegistryAdvertise}, etcd.DefaultTTL, nil)
 }
 
 // embeddedEnd fails when the embedded etcd ends by itself.

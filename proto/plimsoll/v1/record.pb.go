@@ -1197,10 +1197,12 @@ type ReplicaRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// host:port of its gRPC API, for the other replicas and for agents.
-	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Version       string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Version string `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	// host:port from which hosts pull the images that this replica has.
+	RegistryEndpoints []string `protobuf:"bytes,4,rep,name=registry_endpoints,json=registryEndpoints,proto3" json:"registry_endpoints,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ReplicaRecord) Reset() {
@@ -1252,6 +1254,13 @@ func (x *ReplicaRecord) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+func (x *ReplicaRecord) GetRegistryEndpoints() []string {
+	if x != nil {
+		return x.RegistryEndpoints
+	}
+	return nil
 }
 
 // InstanceLivenessRecord is there while a host is not connected. Writer: leader.
@@ -1593,11 +1602,12 @@ const file_plimsoll_v1_record_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x03R\x05epoch\x12\x1c\n" +
 	"\tconnected\x18\x05 \x01(\bR\tconnected\x129\n" +
 	"\n" +
-	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"S\n" +
+	"changed_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\"\x82\x01\n" +
 	"\rReplicaRecord\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
-	"\aversion\x18\x03 \x01(\tR\aversion\"\xab\x01\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12-\n" +
+	"\x12registry_endpoints\x18\x04 \x03(\tR\x11registryEndpoints\"\xab\x01\n" +
 	"\x16InstanceLivenessRecord\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12G\n" +
