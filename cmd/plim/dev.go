@@ -105,7 +105,9 @@ func dataDirFlag(dataDir string) string {
 	if dataDir == lab.DefaultDataDir {
 		return ""
 	}
-	if strings.ContainsFunc(dataDir, func(r rune) bool { return !strings.ContainsRune("/._-", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+	if strings.ContainsFunc(dataDir, func(r rune) bool {
+		return !strings.ContainsRune("/._-", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
 		dataDir = quote(dataDir)
 	}
 	return " --data-dir " + dataDir

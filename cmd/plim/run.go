@@ -158,14 +158,24 @@ func (a *app) overrides(ctx context.Context, o *runOptions, definition string, c
 
 // waitStopped waits until tasks have stopped, and fails if one failed.
 func (a *app) waitStopped(ctx context.Context, timeout time.Duration, tasks []*pb.Task, lacking bool) error {
+	var arns []string
+	for _, t := range tasks {
+		arns = append(arns, t.GetTaskArn())
+	}
+	r, err := a.awaitStopped(ctx, timeout, arns)
+	if err != nil {
+		return err
+	}
+	return a.exits(r, lacking)
+}
+
+// awaitStopped shows how tasks get on until they have stopped, and answers them.
+// 0 waits for ever.
+func (a *app) awaitStopped(ctx context.Context, timeout time.Duration, arns []string) (*pb.DescribeTasksResponse, error) {
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the tasks have not stopped within %s", timeout))
 		defer cancel()
-	}
-	var arns []string
-	for _, t := range tasks {
-		arns = append(arns, t.GetTaskArn())
 	}
 	seen := map[string]string{}
 	ticker := time.NewTicker(300 * time.Millisecond)
@@ -173,10 +183,10 @@ func (a *app) waitStopped(ctx context.Context, timeout time.Duration, tasks []*p
 	for {
 		r, err := a.tasks(ctx, arns)
 		if err != nil {
-			return cause(ctx, err)
+			return nil, cause(ctx, err)
 		}
 		if err := unknown("task", r.GetFailures()); err != nil {
-			return err
+			return nil, err
 		}
 		stopped := 0
 		for _, t := range r.GetTasks() {
@@ -193,12 +203,12 @@ func (a *app) waitStopped(ctx context.Context, timeout time.Duration, tasks []*p
 			}
 		}
 		if stopped == len(arns) {
-			return a.exits(r, lacking)
+			return r, nil
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return cause(ctx, ctx.Err())
+			return nil, cause(ctx, ctx.Err())
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -110,8 +111,16 @@ func (a *app) taskTable(ctx context.Context, w io.Writer, tasks []*pb.Task) erro
 
 // reason is why a task stopped, or what its start waits for.
 func reason(t *pb.Task) string {
-	if t.GetStoppedReason() != "" || t.GetStartedAt() != nil {
-		return t.GetStoppedReason()
+	if why := t.GetStoppedReason(); why != "" {
+		for _, c := range t.GetContainers() {
+			if c.GetExitCode() != 0 {
+				why += fmt.Sprintf(" (%s exited with %d)", c.GetName(), c.GetExitCode())
+			}
+		}
+		return why
+	}
+	if t.GetStartedAt() != nil {
+		return ""
 	}
 	for _, c := range t.GetContainers() {
 		if c.GetReason() != "" {
@@ -231,6 +240,8 @@ func (a *app) taskDetails(ctx context.Context, w io.Writer, tasks []*pb.Task) er
 
 func (a *app) taskStop() *cobra.Command {
 	var reason string
+	var wait bool
+	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "stop TASK...", Short: "Stop tasks; a service starts others in their place", Args: atLeast(1, "a task"),
 		ValidArgsFunction: a.completeArgs(1<<20, a.taskNames),
@@ -255,10 +266,14 @@ func (a *app) taskStop() *cobra.Command {
 					return err
 				}
 			}
-			return nil
+			if wait {
+				_, err = a.awaitStopped(c.Context(), timeout, names)
+			}
+			return err
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, shown with the task")
+	waitFlags(c.Flags(), &wait, &timeout, "wait until the tasks have stopped, and show how they get on")
 	return c
 }
 
