@@ -70,7 +70,7 @@ func (c *Config) complete() error {
 		}
 	}
 	if _, err := netip.ParsePrefix(c.BridgeSubnet); err != nil {
-		return fmt.Errorf("--bridge-subnet: %w", err)
+		return fmt.Errorf("--bridge-subnet is %q: it must be an IPv4 prefix, such as 172.30.0.0/16", c.BridgeSubnet)
 	}
 	if c.Publish != "" {
 		if p, err := netip.ParsePrefix(c.Publish); err != nil || !p.Addr().Is4() {

@@ -81,6 +81,7 @@ func TestConfig(t *testing.T) {
 		{"no server", "--server", func(c *Config) { c.Servers = nil }},
 		{"server without a port", "--server", func(c *Config) { c.Servers = []string{"h"} }},
 		{"no directory", "--data-dir", func(c *Config) { c.DataDir = "" }},
+		{"no prefix to publish on", "--publish", func(c *Config) { c.Publish = "10.0.0.1" }},
 		{"no subnet", "--bridge-subnet", func(c *Config) { c.BridgeSubnet = "172.30" }},
 		{"negative memory", "--memory", func(c *Config) { c.Memory = -1 }},
 		{"attribute without a value", "--attribute", func(c *Config) { c.Attributes = []string{"x"} }},

@@ -122,6 +122,9 @@ func identity(ctx context.Context, cfg Config) (*session.Identity, error) {
 	dir := filepath.Join(cfg.DataDir, "identity")
 	id, err := session.Load(dir)
 	switch {
+	case err == nil && cfg.Cluster != "" && cfg.Cluster != id.Cluster:
+		return nil, fmt.Errorf("--cluster is %q, but this host has joined cluster %q: leave the flag out, or remove %s to join another cluster as a new container instance",
+			cfg.Cluster, id.Cluster, cfg.DataDir)
 	case err == nil && !id.Expired(time.Now()):
 		return id, nil
 	case err == nil && cfg.JoinToken == "":

@@ -241,6 +241,23 @@ func TestTaskThatIsTakenAwayEnds(t *testing.T) {
 	h.await("the second task's end", func() bool { return len(h.containers()) == 0 && len(h.network.Tasks()) == 0 })
 }
 
+func TestHostOfAnotherClusterSaysSo(t *testing.T) {
+	h := newHost(t, nil)
+	cfg := h.config()
+	id, err := identity(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Cluster = id.Cluster
+	if _, err := identity(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+	cfg.Cluster = "other"
+	if _, err := identity(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), `--cluster is "other", but this host has joined cluster "`+id.Cluster) {
+		t.Errorf("another cluster: %v", err)
+	}
+}
+
 func TestExpiredIdentityJoinsAgain(t *testing.T) {
 	h := newHost(t, nil)
 	h.server.Life = time.Nanosecond

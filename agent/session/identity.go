@@ -21,7 +21,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/plimsoll-project/plimsoll/proto/plimsoll/v1"
 )
@@ -134,6 +136,7 @@ func Join(ctx context.Context, dir, token, cluster string, servers []string) (*I
 }
 
 func joinAt(ctx context.Context, server string, pin [sha256.Size]byte, r *pb.JoinRequest) (*pb.JoinResponse, error) {
+	parent := ctx
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
 	ctx, refuse := context.WithCancelCause(ctx)
@@ -148,7 +151,15 @@ func joinAt(ctx context.Context, server string, pin [sha256.Size]byte, r *pb.Joi
 	if cause := context.Cause(ctx); errors.Is(cause, errAuthority) {
 		return nil, cause
 	}
-	return answer, err
+	switch code := status.Code(err); {
+	case parent.Err() != nil:
+		return nil, parent.Err()
+	case code == codes.OK:
+		return answer, nil
+	case code == codes.Unavailable, code == codes.DeadlineExceeded, code == codes.Canceled:
+		return nil, fmt.Errorf("no control plane answers: check --server, and that plimd listens there (%s)", status.Convert(err).Message())
+	}
+	return nil, errors.New(status.Convert(err).Message())
 }
 
 // joinTimeout bounds the try to join at one server.

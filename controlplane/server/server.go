@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -76,6 +77,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { listeners.close() }()
+	lock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	if s.id, err = replicaID(cfg.DataDir); err != nil {
 		return err
 	}
@@ -274,15 +280,31 @@ func (s *server) defaultCluster(ctx context.Context) error {
 	return err
 }
 
+// lockDir takes the data directory for this process, until the file is closed.
+func lockDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("--data-dir %s is in use: another plimd runs with it; end that one, or name another directory", dir)
+		}
+		return nil, fmt.Errorf("--data-dir: %w", err)
+	}
+	return f, nil
+}
+
 // replicaID is this replica's id, kept in its data directory.
 func replicaID(dir string) (string, error) {
 	file := filepath.Join(dir, "replica-id")
 	b, err := os.ReadFile(file)
 	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
 		return id, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", fmt.Errorf("--data-dir: %w", err)
 	}
 	host, err := os.Hostname()
 	if err != nil || host == "" {
