@@ -60,7 +60,7 @@ func fakeAgent(args []string) error {
 	dir := f.String("data-dir", "", "")
 	token := f.String("join-token-file", "", "")
 	crash := f.Bool("crash", false, "")
-	for _, name := range []string{"server", "runtime-dir", "containerd-address", "availability-zone", "log-level", "hostname", "bridge-name", "bridge-subnet", "nft-table"} {
+	for _, name := range []string{"server", "runtime-dir", "containerd-address", "availability-zone", "log-level", "hostname", "bridge-name", "bridge-subnet", "nft-table", "publish"} {
 		f.Var(&values{}, name, "")
 	}
 	if err := f.Parse(args); err != nil {
