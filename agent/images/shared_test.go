@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,11 +69,11 @@ func TestSharedWork(t *testing.T) {
 	t.Run("ends with the last who waits", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newShared[int](0)
-			ended := 0
+			var ended atomic.Int32
 			work := func(ctx context.Context, _ func(string)) (int, error) {
 				<-ctx.Done()
 				time.Sleep(time.Second) // it takes a while to end
-				ended++
+				ended.Add(1)
 				return 0, ctx.Err()
 			}
 			first, leave := context.WithCancel(t.Context())
@@ -82,7 +83,7 @@ func TestSharedWork(t *testing.T) {
 			synctest.Wait()
 			leave()
 			time.Sleep(time.Minute)
-			if ended != 0 {
+			if ended.Load() != 0 {
 				t.Error("it ended while somebody waits")
 			}
 			leaveToo()
@@ -93,8 +94,8 @@ func TestSharedWork(t *testing.T) {
 				t.Errorf("who came after it got %d, %v", got, err)
 			}
 			time.Sleep(time.Minute)
-			if ended != 1 {
-				t.Errorf("it ended %d times", ended)
+			if ended.Load() != 1 {
+				t.Errorf("it ended %d times", ended.Load())
 			}
 		})
 	})
