@@ -309,3 +309,71 @@ func TestContainerdKilledAndRestartedLeavesContainersAlone(t *testing.T) {
 	}
 	c.steady("shimmed", 3)
 }
+
+func TestHostWithoutItsRuntimeGetsNoTasks(t *testing.T) {
+	c := on(t)
+	definition := c.register("impaired", "1", nil)
+	c.service("impaired", definition, 3)
+	before := c.identity("impaired")
+	if err := c.KillContainerd(c.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	back := false
+	defer func() {
+		if !back {
+			_ = c.StartContainerd(context.Background(), 1)
+		}
+	}()
+	host := func() *pb.ContainerInstance {
+		all, err := c.ecs.ListContainerInstances(c.ctx, &pb.ListContainerInstancesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := c.ecs.DescribeContainerInstances(c.ctx, &pb.DescribeContainerInstancesRequest{ContainerInstances: all.GetContainerInstanceArns(),
+			Include: []pb.ContainerInstanceField{pb.ContainerInstanceField_CONTAINER_INSTANCE_FIELD_CONTAINER_INSTANCE_HEALTH}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range d.GetContainerInstances() {
+			if i.GetEc2InstanceId() == c.State().Hosts[0].Name {
+				return i
+			}
+		}
+		t.Fatal("the host is gone")
+		return nil
+	}
+	health := func(want pb.InstanceHealthCheckState) {
+		t.Helper()
+		c.until("health "+want.String(), func() (bool, string) {
+			i := host()
+			return i.GetHealthStatus().GetOverallStatus() == want, i.GetHealthStatus().String()
+		})
+	}
+	health(pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_IMPAIRED)
+	// One that is to run there is refused with the reason.
+	started, err := c.ecs.StartTask(c.ctx, &pb.StartTaskRequest{TaskDefinition: definition, ContainerInstances: []string{host().GetContainerInstanceArn()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(started.GetTasks()) != 0 || len(started.GetFailures()) != 1 || !strings.Contains(started.GetFailures()[0].GetReason(), "CONTAINER_RUNTIME") {
+		t.Errorf("StartTask on a host without its runtime: %v", started)
+	}
+	c.must("service", "scale", "impaired", "6")
+	c.steady("impaired", 6)
+	for _, task := range c.tasks("impaired") {
+		if _, old := before[task.GetTaskArn()]; !old && c.host(task) == 1 {
+			t.Errorf("task %s is on the host without its runtime", task.GetTaskArn())
+		}
+	}
+	if err := c.StartContainerd(c.ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	back = true
+	health(pb.InstanceHealthCheckState_INSTANCE_HEALTH_CHECK_STATE_OK)
+	after := c.identity("impaired")
+	for arn, was := range before {
+		if after[arn] != was {
+			t.Errorf("task %s was %s and is %s", arn, was, after[arn])
+		}
+	}
+}
