@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -259,5 +260,46 @@ func TestReplicasAreOneControlPlane(t *testing.T) {
 	}
 	if after := r.identity("web"); !same(before, after) {
 		t.Errorf("the service's containers were %v and are %v", before, after)
+	}
+}
+
+// A leader that hangs keeps its connections; another one replaces it, and nobody
+// waits for the first.
+func TestCallsEndWhenTheLeaderHangs(t *testing.T) {
+	r := newReplicas(t)
+	if !r.leads() {
+		t.Fatal("the first replica does not lead")
+	}
+	definition := r.register("web", "1", nil)
+	bad := func(ctx context.Context) error {
+		_, err := r.other.ecs.StopTask(ctx, &pb.StopTaskRequest{Task: strings.Repeat("0", 32)})
+		return err
+	}
+	if err := bad(r.ctx); status.Code(err) == codes.Unavailable {
+		t.Fatal(err) // the follower is connected to the leader
+	}
+	hung := r.State().Plimd
+	if err := hung.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hung.Signal(unix.SIGCONT) })
+
+	ctx, cancel := context.WithTimeout(r.ctx, 15*time.Second)
+	defer cancel()
+	if err := bad(ctx); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call to a leader that hangs: %v, want Unavailable", err)
+	}
+	if !r.other.leads() {
+		t.Error("the other replica does not lead")
+	}
+	if err := hung.Signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the first replica follows", func() (bool, string) {
+		info, err := r.admin.GetInfo(r.ctx, &pb.GetInfoRequest{})
+		return err == nil && info.GetLeader() != "" && info.GetLeader() != info.GetReplica(), fmt.Sprint(info, err)
+	})
+	if _, err := r.ecs.RunTask(r.ctx, &pb.RunTaskRequest{TaskDefinition: definition}); err != nil {
+		t.Errorf("a call of the replica that hung: %v", err)
 	}
 }

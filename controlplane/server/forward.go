@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -87,7 +89,8 @@ func (p *peers) dial(address string) (*grpc.ClientConn, error) {
 		return c, nil
 	}
 	c, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(p.tls)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: 5 * time.Second}))
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to replica %s: %w", address, err)
 	}
@@ -140,7 +143,10 @@ func (p *peers) forward(ctx context.Context, req any, info *grpc.UnaryServerInfo
 			// To a leader that cannot be reached nothing is sent: it may have died,
 			// and the call waits for the next one.
 			if c.GetState() == connectivity.Ready {
-				return call(ctx, c, info.FullMethod, req)
+				answer, sent, err := p.call(ctx, c, l, info.FullMethod, req)
+				if err == nil || sent || ctx.Err() != nil {
+					return answer, err
+				}
 			}
 			c.Connect()
 		}
@@ -153,12 +159,43 @@ func (p *peers) forward(ctx context.Context, req any, info *grpc.UnaryServerInfo
 	}
 }
 
-func call(ctx context.Context, c *grpc.ClientConn, method string, req any) (any, error) {
-	answer, err := newAnswer(method)
+// call asks the leader for as long as it leads: one that hangs keeps its
+// connection, and is replaced all the same. If not sent, the leader has surely
+// not seen the call.
+func (p *peers) call(ctx context.Context, c *grpc.ClientConn, l leader.Leader, method string, req any) (answer proto.Message, sent bool, err error) {
+	answer, err = newAnswer(method)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
-	return answer, c.Invoke(ctx, method, req, answer)
+	during, cancel := context.WithCancel(ctx)
+	replaced := make(chan bool, 1)
+	go func() {
+		replaced <- p.replaced(during, l)
+		cancel()
+	}()
+	var to peer.Peer // known once the call has a stream
+	err = c.Invoke(during, method, req, answer, grpc.Peer(&to))
+	cancel()
+	if <-replaced && status.Code(err) == codes.Canceled && ctx.Err() == nil {
+		err = status.Error(codes.Unavailable, "the leader was replaced before it answered, and may have done what was asked: look, and try again")
+	}
+	return answer, to.Addr != nil, err
+}
+
+// replaced waits until the leader is another or none, and then answers true; it
+// answers false when ctx ends first.
+func (p *peers) replaced(ctx context.Context, l leader.Leader) bool {
+	for {
+		changed := p.elector.Changed()
+		if now, _ := p.elector.Leader(); now != l {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // newAnswer makes the message that a method (/package.Service/Method) answers.
