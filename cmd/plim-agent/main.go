@@ -9,14 +9,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/debug"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/plimsoll-project/plimsoll/agent/node"
+	"github.com/plimsoll-project/plimsoll/cmd/internal/daemon"
 )
 
 var version = "dev"
@@ -26,38 +25,26 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "plim-agent:", err)
-		os.Exit(1)
-	}
+	daemon.Main(command())
 }
 
 func command() *cobra.Command {
 	cfg := node.Config{Version: version}
-	var level, format, tokenFile string
-	c := &cobra.Command{
-		Use: "plim-agent", Short: "Plimsoll's agent on a host", Args: cobra.NoArgs,
-		SilenceErrors: true, SilenceUsage: true, Version: version,
-		RunE: func(c *cobra.Command, _ []string) error {
-			var err error
-			if cfg.Logger, err = newLogger(level, format); err != nil {
+	var tokenFile string
+	c := daemon.Command("plim-agent", "Plimsoll's agent on a host", version, func(ctx context.Context, l *slog.Logger) (err error) {
+		cfg.Logger = l
+		if tokenFile != "" && cfg.JoinToken == "" {
+			if cfg.JoinToken, err = readToken(tokenFile); err != nil {
 				return err
 			}
-			if tokenFile != "" && cfg.JoinToken == "" {
-				if cfg.JoinToken, err = readToken(tokenFile); err != nil {
-					return err
-				}
+		}
+		if cfg.Hostname == "" {
+			if cfg.Hostname, err = os.Hostname(); err != nil {
+				return err
 			}
-			if cfg.Hostname == "" {
-				if cfg.Hostname, err = os.Hostname(); err != nil {
-					return err
-				}
-			}
-			return node.Run(c.Context(), cfg)
-		},
-	}
+		}
+		return node.Run(ctx, cfg)
+	})
 	f := c.Flags()
 	f.StringSliceVar(&cfg.Servers, "server", nil, "host:port of the control plane; repeatable")
 	f.StringVar(&cfg.JoinToken, "join-token", "", "token with which the host joins, once")
@@ -82,10 +69,6 @@ func command() *cobra.Command {
 	f.StringVar(&cfg.RegistryHostsDir, "registry-hosts-dir", "/etc/containerd/certs.d", "configuration of other image registries, as containerd's certs.d: mirrors, authorities, plain HTTP")
 	f.Int64Var(&cfg.LogMaxBytes, "log-max-bytes", 50<<20, "bytes of a container's output that are kept")
 	f.StringVar(&cfg.MetricsListen, "metrics-listen", "", "address of /metrics (HTTP); none if empty")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&format, "log-format", "text", "text or json")
-	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: see \"plim-agent --help\"", err) })
 	return c
 }
 
@@ -99,18 +82,4 @@ func readToken(file string) (string, error) {
 		return "", fmt.Errorf("--join-token-file: %w", err)
 	}
 	return strings.TrimSpace(string(b)), nil
-}
-
-func newLogger(level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level is %q: it must be debug, info, warn or error", level)
-	}
-	switch options := (&slog.HandlerOptions{Level: l}); format {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
-	}
-	return nil, fmt.Errorf("--log-format is %q: it must be text or json", format)
 }

@@ -5,48 +5,25 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/plimsoll-project/plimsoll/cmd/internal/daemon"
 	"github.com/plimsoll-project/plimsoll/controlplane/server"
 )
 
 var version = "dev"
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		fmt.Fprintln(os.Stderr, "plimd:", err)
-		os.Exit(1)
-	}
-}
+func main() { daemon.Main(command()) }
 
 func command() *cobra.Command {
 	cfg := server.Config{Version: version}
-	var level, format string
-	c := &cobra.Command{
-		Use:   "plimd",
-		Short: "Plimsoll's control plane",
-		Args:  cobra.NoArgs,
-		// Errors are printed once, by main.
-		SilenceErrors: true, SilenceUsage: true, Version: version,
-		RunE: func(c *cobra.Command, _ []string) error {
-			logger, err := newLogger(level, format)
-			if err != nil {
-				return err
-			}
-			cfg.Logger = logger
-			return server.Run(c.Context(), cfg)
-		},
-	}
+	c := daemon.Command("plimd", "Plimsoll's control plane", version, func(ctx context.Context, l *slog.Logger) error {
+		cfg.Logger = l
+		return server.Run(ctx, cfg)
+	})
 	f := c.Flags()
 	f.StringVar(&cfg.DataDir, "data-dir", "/var/lib/plimsoll/server", "directory of all that plimd keeps")
 	f.StringSliceVar(&cfg.Listen, "listen", []string{"127.0.0.1:7400"}, "address of the gRPC API and of agents' sessions; repeatable")
@@ -64,23 +41,5 @@ func command() *cobra.Command {
 	f.DurationVar(&cfg.InstanceLossTimeout, "instance-loss-timeout", 15*time.Second, "how long a host may be unreachable before its tasks are replaced")
 	f.DurationVar(&cfg.ProvingTime, "proving-time", time.Second, "how long a task of a new deployment must run before it counts as healthy without a health check")
 	f.DurationVar(&cfg.TaskRetention, "task-retention", 30*24*time.Hour, "how long stopped tasks can be described")
-	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&format, "log-format", "text", "text or json")
-	c.SetVersionTemplate("{{.Name}} {{.Version}}\n")
-	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return fmt.Errorf("%w: see \"plimd --help\"", err) })
 	return c
-}
-
-func newLogger(level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("--log-level is %q: it must be debug, info, warn or error", level)
-	}
-	switch options := (&slog.HandlerOptions{Level: l}); format {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
-	}
-	return nil, fmt.Errorf("--log-format is %q: it must be text or json", format)
 }
