@@ -121,7 +121,7 @@ func (d *Dispatcher) changed(now *model.Snapshot, changes []model.Change) {
 		case *pb.SessionRecord:
 			host.Instance = v.GetInstance()
 			if s := d.sessions[host]; s != nil && v.GetEpoch() > s.epoch {
-				s.end(status.Error(codes.Aborted, "a newer session of this host took over"))
+				s.end(errTakenOver)
 			}
 			continue
 		case *pb.ContainerInstanceStateRecord:
@@ -136,6 +136,8 @@ func (d *Dispatcher) changed(now *model.Snapshot, changes []model.Change) {
 		}
 	}
 }
+
+var errTakenOver = status.Error(codes.Aborted, "a newer session of this host took over")
 
 var errDeregistered = status.Error(codes.FailedPrecondition,
 	"the container instance was deregistered: remove the agent's data directory and join again with a new token")

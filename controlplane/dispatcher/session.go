@@ -177,9 +177,9 @@ func (d *Dispatcher) admit(s *session) error {
 	}
 	if old := d.sessions[s.host]; old != nil {
 		if old.epoch > s.epoch {
-			return status.Error(codes.Aborted, "a newer session of this host took over")
+			return errTakenOver
 		}
-		old.end(status.Error(codes.Aborted, "a newer session of this host took over"))
+		old.end(errTakenOver)
 	}
 	d.sessions[s.host] = s
 	return nil
@@ -301,7 +301,9 @@ func (s *session) check(ctx context.Context, beats <-chan *pb.Heartbeat) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case b := <-beats:
-			if err := s.checked(ctx, b.GetRuntimeError()); err != nil {
+			if err := s.checked(ctx, b.GetRuntimeError()); errors.Is(err, store.ErrFenced) {
+				return errTakenOver
+			} else if err != nil {
 				return status.Errorf(codes.Unavailable, "store the host's health: %v", err)
 			}
 		}

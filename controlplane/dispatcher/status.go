@@ -53,7 +53,7 @@ func (s *session) store(ctx context.Context, statuses []*pb.TaskStatusRecord) (r
 				}
 				continue
 			case errors.Is(err, store.ErrFenced):
-				return nil, status.Error(codes.Aborted, "a newer session of this host took over")
+				return nil, errTakenOver
 			case err != nil:
 				return nil, status.Error(codes.Unavailable, fmt.Sprintf("store task status: %v", err))
 			}
